@@ -1,0 +1,5 @@
+"""`python -m avzoo`."""
+
+from avzoo.cli import main
+
+main()

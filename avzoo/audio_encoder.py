@@ -1,0 +1,126 @@
+"""The zoo's own sound encoder: one second of log-mel in, 128 numbers out; 2.9 M parameters.
+
+A small residual network, trained here by `recipes/audio-encoder.yaml`: distilled from YAMNet (AudioSet; Apache-2.0,
+Google) and taught the sounds of avemix by name, on crops that were mixed, filtered and shifted at random (see
+`avzoo.models.distillation`). None of YAMNet's weights are in it. The trained weights are
+`avzoo/weights/audio-encoder.safetensors`, written by `export` in half precision.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from avzoo.errors import AvzooError
+
+# The signal numbers of the weights, YAMNet's own: teacher and student read the same spectrogram. Hz, samples, and the
+# offset before the logarithm. The bank is AudioSet's: `mel_bank(..., linear_in="mel")`.
+FRONT_END: dict[str, Any] = {
+    "sample_rate": 16_000,
+    "n_fft": 512,
+    "window": 400,  # 25 ms
+    "hop": 160,  # 10 ms
+    "mels": 64,
+    "f_min": 125.0,
+    "f_max": 7500.0,
+    "log_offset": 0.001,
+    "frames": 96,  # 0.975 s: what YAMNet reads of a second
+}
+
+
+class SoundBatch(NamedTuple):
+    """A training batch of the encoder: what the data hands to the trainer.
+
+    Attributes:
+        waveform: Float32 `[batch, samples]`, one second each, 16 kHz.
+        label: Int64 `[batch]`: which sound it is, or -1 where nobody has said.
+    """
+
+    waveform: Tensor
+    label: Tensor
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions with a shortcut (ResNet's basic block); `[batch, inputs, h, w]` to `[batch, width, h', w']`."""
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or inputs != width:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[batch, inputs, height, width]` to `[batch, width, height / stride, width / stride]`."""
+        out = self.bn1(self.conv1(x)).relu()
+        out = self.bn2(self.conv2(out))
+        return (out + self.shortcut(x)).relu()
+
+
+class AudioEncoder(nn.Module):
+    """Log-mel segments `[batch, 1, 64, frames]` to features `[batch, dim]`, each about zero mean and unit variance.
+
+    Args:
+        dim: Features per segment.
+        widths: Channels of the stem and of the stages after it; each halves both axes.
+        depth: Residual blocks of the last two stages; the earlier ones, on larger maps, have one.
+
+    >>> AudioEncoder()(torch.zeros(2, 1, 64, 96)).shape
+    torch.Size([2, 128])
+    """
+
+    def __init__(self, dim: int = 128, *, widths: tuple[int, ...] = (32, 64, 128, 256), depth: int = 2) -> None:
+        super().__init__()
+        self.dim = dim
+        self.norm = nn.BatchNorm1d(FRONT_END["mels"])  # per band
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+        )
+        blocks: list[nn.Module] = []
+        for stage, (inputs, width) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+            blocks.append(Residual(inputs, width, 2))
+            if stage > len(widths) - 3:
+                blocks += [Residual(width, width, 1) for _ in range(depth - 1)]
+        self.blocks = nn.Sequential(*blocks)
+        self.embed = nn.Linear(widths[-1], dim, bias=False)
+        self.scale = nn.BatchNorm1d(dim, affine=False)
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Embed `[batch, 1, 64, frames]` as `[batch, dim]`.
+
+        Raises:
+            AvzooError: If the input has another shape.
+        """
+        if log_mel.ndim != 4 or log_mel.shape[1:3] != (1, FRONT_END["mels"]):
+            raise AvzooError(f"expected log-mel [batch, 1, {FRONT_END['mels']}, frames], got {list(log_mel.shape)}")
+        x = self.norm(log_mel[:, 0])[:, None]
+        x = self.blocks(self.stem(x))
+        embedding: Tensor = self.scale(self.embed(x.mean((2, 3))))
+        return embedding
+
+
+def export(checkpoint: Path, path: Path) -> None:
+    """Write the encoder of a training checkpoint as half-precision safetensors, without the heads that trained it.
+
+    Args:
+        checkpoint: A `.ckpt` of `AudioDistillation`; loaded with `weights_only`.
+        path: The safetensors file to write.
+
+    Raises:
+        AvzooError: If the checkpoint holds no encoder.
+    """
+    from safetensors.torch import save_file
+
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    encoder = {key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")}
+    if encoder.keys() != AudioEncoder().state_dict().keys():
+        raise AvzooError(f"{checkpoint}: not a checkpoint of AudioDistillation, its encoder has keys {list(encoder)[:3]}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in encoder.items()}
+    save_file(half, path)

@@ -1,0 +1,71 @@
+"""The `avzoo` command: every subcommand is one file of `avzoo.commands`, imported when it is asked for.
+
+Training commands belong to LightningCLI (`avzoo.training`); nothing heavy is imported before the command is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from avzoo import __version__
+from avzoo.errors import AvzooError, did_you_mean
+
+TRAINING = {
+    "fit": "train a model from a recipe (LightningCLI)",
+    "validate": "measure a checkpoint on validation",
+    "test": "measure a checkpoint on test",
+    "extract": "bring a recipe's frozen features into the cache",
+}
+COMMANDS = {
+    "demo": "render a clip, localize its event, save the picture",
+    "predict": "say what happens in videos, and when",
+    "list": "the models there are",
+    "load": "fetch and verify a model, print where it lies",
+    "recipe": "print a recipe to start from",
+    "synth": "render a small dataset of videos with sound",
+    "publish": "make a bundle of a trained checkpoint",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; an `AvzooError` becomes one line and exit status 1."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _run(arguments)
+    except AvzooError as error:
+        print(f"avzoo: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("avzoo: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # `avzoo list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(arguments: list[str]) -> None:
+    command = arguments[0] if arguments else ""
+    if command in TRAINING:
+        importlib.import_module("avzoo.training").main(arguments)
+        return
+    if command and not command.startswith("-") and command not in COMMANDS:
+        known = [*COMMANDS, *TRAINING]
+        raise AvzooError(f"there is no command {command!r}{did_you_mean(command, known)} (`avzoo --help` lists all)")
+    parser = argparse.ArgumentParser(
+        prog="avzoo",
+        description="A model zoo for audio-visual scenes and events.",
+        epilog="avzoo COMMAND --help explains.",
+    )
+    parser.add_argument("--version", action="version", version=f"avzoo {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, help_ in {**COMMANDS, **TRAINING}.items():
+        own = commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".")
+        if name == command:
+            module = importlib.import_module(f"avzoo.commands.{name}")
+            module.add_arguments(own)
+            own.set_defaults(run=module.run)
+    options = parser.parse_args(arguments)
+    options.run(options)

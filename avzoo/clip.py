@@ -1,0 +1,808 @@
+"""Media files in, tensors out: the only file of the package that imports a decoder.
+
+`read_clip` returns the pictures at the wanted instants and the sound of one window of a file. PyAV reads containers,
+soundfile reads WAV, FLAC and OGG. How a window is read:
+
+1. seek to the keyframe before the window and demux up to its end, without decoding (a long file is never read whole);
+2. compute from the packets' timestamps which picture is on screen at each wanted instant;
+3. feed the decoder the groups of pictures that hold one, each up to its last wanted picture in decode order, and let it
+   drop the unwanted pictures that no other picture refers to;
+4. convert the wanted pictures to RGB, and nothing else.
+
+The result equals sequential decoding bit for bit. Where a timestamp is missing or double, or a wanted picture did not
+come, the window is decoded sequentially instead (`DecodeStats.fallback` says why).
+
+**Time zero** of a file is the start of the first thing shown or heard; sound that leads the first picture by less than
+0.1 s (encoder priming) does not count. **The picture at t** is the one on screen: the last that starts at or before t.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from math import inf
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import av
+import numpy as np
+import soundfile
+import torch
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+from torch import Tensor
+
+from avzoo.errors import DataNotFoundError, MediaError, did_you_mean
+
+SOUND_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga"})  # read by soundfile
+SILENCE_RATE = 16_000  # Hz, of the silence that stands in for a missing audio stream
+PRIMING = 0.1  # s of sound before the first picture that do not move time zero
+WARM_UP = 0.25  # s of sound decoded before the window, so that the codec's memory is filled when the window begins
+TOLERANCE = 0.5  # s that a file may fall short of its declared length without counting as damaged
+INTERLEAVE = 10.0  # s that one stream may lag behind the other in a file before it counts as ended
+LOOK_BACK = (0.0, 4.0, 16.0, inf)  # s before the window to seek to, tried in turn until the window is covered
+JITTER = 0.005  # s between a sound frame's timestamp and its place that do not count as a hole
+READ_ERRORS = 20  # failed reads after which the rest of a file is given up
+
+# Codecs that can drop a picture that no other refers to, set before each packet. Others (AV1) ignore it or drop more.
+DROPPING = frozenset({"h264", "hevc", "vp9", "mpeg4", "mpeg2video", "mpeg1video"})
+# s of packets with guessed timestamps that a program stream gives after a seek
+SETTLING = {"mpeg": 2.0}
+
+Rgb = NDArray[np.uint8]
+Samples = NDArray[np.float32]
+Stream = VideoStream | AudioStream
+StreamT = TypeVar("StreamT", VideoStream, AudioStream)
+
+
+@dataclass(frozen=True)
+class DecodeStats:
+    """What a `read_clip` cost and what went wrong on the way; `fallback` is empty where the GOP plan worked."""
+
+    packets: int = 0  # demuxed, of both streams
+    sent: int = 0  # video packets given to the decoder
+    decoded: int = 0  # pictures that came out of it
+    converted: int = 0  # pictures converted to RGB
+    errors: int = 0  # packets that could not be read or decoded
+    fallback: str = ""  # why the window was decoded sequentially
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One window of a media file, decoded.
+
+    Attributes:
+        frames: uint8 `[time, 3, height, width]`, RGB, upright (rotation metadata applied).
+        frame_times: float64 `[time]`, s: the instants asked for, counted from `start`.
+        waveform: float32 `[channels, samples]` in [-1, 1], `round(seconds * sample_rate)` samples long.
+        sample_rate: Hz, as in the file; 0 where no sound was asked for.
+        id: stem of the file's name.
+        start: s, where in the file the window begins.
+        padded: s of the window that the file does not have (shorter than the window, or damaged).
+        damage: a sentence that says what is missing, where `on_damage="pad"` let it pass; else empty.
+        stats: work counters.
+    """
+
+    frames: Tensor
+    frame_times: Tensor
+    waveform: Tensor
+    sample_rate: int
+    id: str
+    start: float = 0.0
+    padded: float = 0.0
+    damage: str = ""
+    stats: DecodeStats = field(default_factory=DecodeStats)
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file says about itself; a missing stream leaves zeros and empty names."""
+
+    duration: float  # s, from time zero
+    width: int = 0  # upright, as shown
+    height: int = 0
+    fps: float = 0.0  # mean, Hz
+    rotation: int = 0  # degrees counter-clockwise that make the stored pictures upright
+    video_codec: str = ""
+    audio_codec: str = ""
+    sample_rate: int = 0  # Hz
+    channels: int = 0
+
+    @property
+    def has_video(self) -> bool:
+        """Whether there are pictures."""
+        return bool(self.video_codec)
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether there is sound."""
+        return bool(self.audio_codec)
+
+
+def probe(path: str | Path) -> MediaInfo:
+    """Length and streams of a media file; decodes one picture, for its rotation.
+
+    Raises:
+        DataNotFoundError: There is no such file.
+        MediaError: The file is not readable as media.
+    """
+    path = _existing(path)
+    if path.suffix.lower() in SOUND_SUFFIXES:
+        with _sound_file(path) as file:
+            return MediaInfo(
+                file.frames / file.samplerate,
+                audio_codec=file.subtype.lower(),
+                sample_rate=file.samplerate,
+                channels=file.channels,
+            )
+    with _open(path) as file:
+        sound, picture = file.audio, file.video
+        facts: dict[str, Any] = {}
+        if sound:
+            facts |= {"audio_codec": sound.codec_context.name, "sample_rate": sound.codec_context.sample_rate}
+            facts |= {"channels": sound.codec_context.layout.nb_channels}
+        if picture:
+            frame = next((f for p in file.packets() if p.stream is picture for f in file.pictures(p)), None)
+            turn = frame.rotation % 360 if frame else 0
+            height, width = picture.height, picture.width
+            facts |= {"width": height, "height": width} if turn in (90, 270) else {"width": width, "height": height}
+            facts |= {"fps": float(picture.average_rate or 0), "rotation": turn}
+            facts |= {"video_codec": picture.codec_context.name}
+        return MediaInfo(duration=file.duration, **facts)
+
+
+def read_clip(
+    path: str | Path,
+    *,
+    times: Sequence[float],
+    seconds: float,
+    start: float = 0.0,
+    audio: bool = True,
+    audio_path: str | Path | None = None,
+    on_missing_audio: Literal["error", "silence"] = "error",
+    on_damage: Literal["error", "pad"] = "error",
+    sequential: bool = False,
+    threads: int = 1,
+) -> Clip:
+    """Read the pictures at `times` and the sound of `seconds` s from `start` on.
+
+    A file shorter than the window has its last picture held and silence appended (`Clip.padded` says how much). Sound
+    that starts late or ends early by the file's own word is silent there.
+
+    Args:
+        path: Video or sound file.
+        times: Instants in s after `start`, in [0, `seconds`], in any order; empty skips the pictures.
+        seconds: Length of the window in s.
+        start: Where in the file the window begins, in s after time zero.
+        audio: Whether to read the sound.
+        audio_path: A file that holds the sound of a silent video (both begin together).
+        on_missing_audio: "silence" replaces a missing audio stream by silence at 16 kHz.
+        on_damage: "pad" takes a damaged or truncated file, pads it and says so in `Clip.damage`.
+        sequential: Decode every picture of the window: the slow reference that the plan is equal to.
+        threads: Decoder threads; 1 is best for many clips at once, 2 for the latency of one.
+
+    Raises:
+        DataNotFoundError: There is no such file.
+        MediaError: The file is unreadable or damaged, lacks a stream, or ends before `start`.
+    """
+    if not (seconds > 0 and start >= 0 and all(0 <= t <= seconds for t in times)):
+        raise MediaError(
+            f"{path}: asked for pictures at {list(times)} s in {seconds} s from {start} s on; expected start >= 0, "
+            "seconds > 0 and every time within [0, seconds]"
+        )
+    path = _existing(path)
+    sound_path = _existing(audio_path) if audio_path is not None else path
+    beside = audio and sound_path != path
+    part = _read(
+        path, _Window(start, seconds, tuple(times), audio and not beside, on_missing_audio, sequential, threads)
+    )
+    if beside:
+        sound = _read(sound_path, _Window(start, seconds, (), True, on_missing_audio, sequential, threads))
+        damage = "; ".join(filter(None, (part.damage, sound.damage)))
+        part = replace(
+            part,
+            waveform=sound.waveform,
+            sample_rate=sound.sample_rate,
+            padded=(max if damage else min)(part.padded, sound.padded) if times else sound.padded,
+            damage=damage,
+        )
+    if part.damage and on_damage == "error":
+        raise MediaError(f'{part.damage}; on_damage="pad" takes the file as it is')
+    return Clip(
+        frames=part.frames,
+        frame_times=torch.tensor(list(times), dtype=torch.float64),
+        waveform=part.waveform,
+        sample_rate=part.sample_rate,
+        id=path.stem,
+        start=start,
+        padded=part.padded,
+        damage=part.damage,
+        stats=part.stats,
+    )
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What is wanted of one file: the arguments of `read_clip`."""
+
+    start: float
+    seconds: float
+    times: tuple[float, ...]
+    audio: bool
+    on_missing_audio: Literal["error", "silence"]
+    sequential: bool
+    threads: int
+
+    @property
+    def silence(self) -> Tensor:
+        return torch.zeros(1, round(self.seconds * SILENCE_RATE))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one file gave: the fields of `Clip`."""
+
+    frames: Tensor = field(default_factory=lambda: torch.zeros(0, 3, 0, 0, dtype=torch.uint8))
+    waveform: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    sample_rate: int = 0
+    padded: float = 0.0
+    damage: str = ""
+    stats: DecodeStats = field(default_factory=DecodeStats)
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        folder = path.parent
+        near = did_you_mean(path.name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""
+        what = "a folder, not a file" if path.is_dir() else "no such file" if folder.is_dir() else "no such folder"
+        raise DataNotFoundError(f"{path}: {what}; expected a video or sound file{near}")
+    if not path.stat().st_size:
+        raise MediaError(f"{path}: the file is empty (0 bytes); fetch or record it again")
+    return path
+
+
+def _read(path: Path, want: _Window) -> _Part:
+    return _read_sound_file(path, want) if path.suffix.lower() in SOUND_SUFFIXES else _read_container(path, want)
+
+
+# Sound files -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _sound_file(path: Path) -> Iterator[soundfile.SoundFile]:
+    try:
+        with soundfile.SoundFile(path) as file:
+            yield file
+    except soundfile.LibsndfileError as error:
+        raise MediaError(
+            f"{path}: cannot be read as sound ({error.error_string}); it is damaged or not a sound file"
+        ) from error
+
+
+def _read_sound_file(path: Path, want: _Window) -> _Part:
+    """A window of a WAV, FLAC or OGG file."""
+    if want.times:
+        raise MediaError(
+            f"{path}: has no video stream, and pictures were asked for; give times=() to read its sound only"
+        )
+    with _sound_file(path) as file:
+        rate, begin = file.samplerate, round(want.start * file.samplerate)
+        if begin >= file.frames:
+            raise MediaError(_outside(path, want, file.frames / rate))
+        file.seek(begin)
+        sound = torch.from_numpy(file.read(round(want.seconds * rate), dtype="float32", always_2d=True).T.copy())
+        declared = round(file.frames * _riff_excess(path))
+    missing = round(want.seconds * rate) - sound.shape[1]
+    lost = min(missing, declared - begin - sound.shape[1]) / rate
+    return _Part(
+        waveform=torch.nn.functional.pad(sound, (0, missing)) if want.audio else torch.zeros(0, 0),
+        sample_rate=rate if want.audio else 0,
+        padded=missing / rate,
+        damage=f"{path}: {lost:.1f} s of the sound are missing (the file is cut short)" if lost > TOLERANCE else "",
+    )
+
+
+def _riff_excess(path: Path) -> float:
+    """How many times longer a RIFF file (WAV, AVI) says it is than it is; 1 for a whole file and for other formats.
+
+    Neither libsndfile nor libav tells: both shorten what the header declares to what is there.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+    size = int.from_bytes(head[4:], "little") + 8
+    written = head[:4] == b"RIFF" and 8 < size < 0xFFFFFFFF  # a recorder that was not closed leaves 0 or the maximum
+    return max(1.0, size / path.stat().st_size) if written else 1.0
+
+
+# Containers --------------------------------------------------------------------------------------------------------
+
+
+class _File:
+    """An open container: its default streams, its time zero and the lengths that it declares."""
+
+    def __init__(self, path: Path, handle: InputContainer) -> None:
+        self.path, self.handle, self.format = path, handle, handle.format.name
+        self.video: VideoStream | None = next(_shown_first(handle.streams.video), None)
+        self.audio: AudioStream | None = next(_shown_first(handle.streams.audio), None)
+        self.streams: list[Stream] = [s for s in (self.video, self.audio) if s]
+        if not self.streams:
+            raise MediaError(f"{path}: has neither a video nor an audio stream")
+        self.starts = {s.index: (s.start_time or 0) * _tick(s) for s in self.streams}
+        self.zero = min(self.starts.values())
+        if self.video and self.starts[self.video.index] - self.zero < PRIMING:
+            self.zero = self.starts[self.video.index]
+        self.excess = _riff_excess(path)
+        self.count: Counter[str] = Counter()
+
+    @property
+    def duration(self) -> float:
+        """Length in s from time zero, as declared; 0 where nothing is declared."""
+        ends = [end for s in self.streams if (end := self.declared_end(s)) is not None]
+        return max(ends or [self.container_end or self.zero]) - self.zero
+
+    @property
+    def container_end(self) -> float | None:
+        """Where the container says that it ends, s."""
+        if self.handle.duration is None:
+            return None
+        return ((self.handle.start_time or 0) + self.handle.duration) / av.time_base
+
+    def declared_end(self, stream: Stream) -> float | None:
+        """Where the container says that `stream` ends, s; None where it says nothing of this stream."""
+        if stream.duration is not None:
+            return self.starts[stream.index] + stream.duration * _tick(stream) * self.excess
+        tag = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))  # Matroska: the last instant
+        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) if tag else None
+
+    def packets(self) -> Iterator[Packet[Stream]]:
+        """The packets from here on; what cannot be read is counted and passed over."""
+        while self.count["errors"] <= READ_ERRORS:
+            try:
+                for packet in self.handle.demux(self.streams):
+                    if packet.size:  # the empty ones only ask decoders to drain
+                        self.count["packets"] += 1
+                        yield packet
+            except av.FFmpegError:
+                self.count["errors"] += 1
+            else:
+                return
+
+    def pictures(self, packet: Packet[Any] | None) -> list[VideoFrame]:
+        """The pictures that `packet` sets free; None drains the decoder."""
+        self.count["sent"] += packet is not None
+        frames = self._decode(self.video, packet)
+        self.count["decoded"] += len(frames)
+        return frames
+
+    def sounds(self, packet: Packet[Any] | None) -> list[AudioFrame]:
+        """The pieces of sound that `packet` sets free; None drains the decoder."""
+        return self._decode(self.audio, packet)
+
+    def _decode(self, stream: Stream | None, packet: Packet[Any] | None) -> list[Any]:
+        try:
+            return list(stream.codec_context.decode(packet)) if stream else []
+        except av.EOFError:  # nothing left to drain
+            return []
+        except av.FFmpegError:  # a damaged packet: what is missing in the end is judged by length
+            self.count["errors"] += 1
+            return []
+
+
+def _shown_first(streams: Sequence[StreamT]) -> Iterator[StreamT]:
+    """The streams, the one flagged as default first; a cover picture is no video."""
+    shown = [s for s in streams if not s.disposition & Disposition.attached_pic]
+    yield from sorted(shown, key=lambda s: not s.disposition & Disposition.default)
+
+
+def _tick(stream: Stream) -> float:
+    """The unit of the stream's timestamps in s."""
+    return float(stream.time_base or 1)
+
+
+def _stamp(packet: Packet[Any]) -> int:
+    """When a packet is shown, in ticks; one without a timestamp stands a second late, so that reading begins early."""
+    if packet.pts is not None:
+        return packet.pts
+    return (packet.dts or 0) + round(1 / packet.time_base)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[_File]:
+    try:
+        handle = av.open(path)
+    except (av.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise MediaError(
+            f"{path}: cannot be opened as media ({reason}); it is not a video or sound file, or it was cut before its index"
+        ) from error
+    with handle:
+        yield _File(path, handle)
+
+
+def _outside(path: Path, want: _Window, duration: float) -> str:
+    return f"{path}: the window begins at {want.start:g} s, but the file is {duration:.2f} s long"
+
+
+def _read_container(path: Path, want: _Window) -> _Part:
+    """A window of a container, read from as far before it as it takes to decode its beginning."""
+    for back in LOOK_BACK:
+        with _open(path) as file:
+            _check_streams(file, want)
+            packets = _demux(file, want, back)
+            if back == inf or packets.covered:
+                return _decode(file, want, packets)
+    raise MediaError(f"{path}: cannot be read")  # not reached: the last of LOOK_BACK returns
+
+
+def _check_streams(file: _File, want: _Window) -> None:
+    if want.times and not file.video:
+        raise MediaError(
+            f"{file.path}: has no video stream, and pictures were asked for; give times=() to read its sound only"
+        )
+    if want.audio and not file.audio and want.on_missing_audio == "error":
+        raise MediaError(
+            f'{file.path}: has no audio stream; on_missing_audio="silence" reads it as silent, '
+            "audio_path= takes the sound from another file"
+        )
+    if 0 < file.duration <= want.start:
+        raise MediaError(_outside(file.path, want, file.duration))
+
+
+@dataclass
+class _Packets:
+    """The packets of a window as demuxed."""
+
+    video: list[Packet[Any]] = field(default_factory=list)
+    audio: list[Packet[Any]] = field(default_factory=list)
+    reach: dict[int, float] = field(default_factory=dict)  # stream index -> end of its last packet, s
+    whole: bool = False  # read from the beginning of the file
+    ended: bool = True  # read to the end of the file
+    covered: bool = True  # nothing from before these packets is needed
+
+
+def _demux(file: _File, want: _Window, back: float) -> _Packets:
+    """The packets of the window, from the keyframe that is `back` s or more before it."""
+    begin = file.zero + want.start
+    until: dict[int, float] = {}
+    if file.video and want.times:
+        until[file.video.index] = begin + max(want.times) + _slack(file.video)
+    if file.audio and want.audio:
+        until[file.audio.index] = begin + want.seconds
+    first = (begin - WARM_UP if file.audio and want.audio else begin + min(want.times, default=0.0)) - back
+    got = _Packets(whole=first <= file.zero)
+    if not until:
+        return got
+    settled = -inf
+    if not got.whole:
+        settling = SETTLING.get(file.format, 0.0)
+        settled = first - settling / 2 if settling else -inf
+        lead = file.streams[0]
+        file.handle.seek(int((first - settling) / _tick(lead)), stream=lead)
+    passed: set[int] = set()
+    for packet in file.packets():
+        index, tick = packet.stream.index, _tick(packet.stream)
+        if packet.pts is not None:
+            got.reach[index] = max(got.reach.get(index, -inf), (packet.pts + (packet.duration or 0)) * tick)
+        now = -inf if packet.dts is None else packet.dts * tick  # no later packet is shown before it
+        if now > until.get(index, inf):
+            passed.add(index)
+        elif index in until and (now >= settled or packet.dts is None):
+            (got.video if packet.stream is file.video else got.audio).append(packet)
+        if all(i in passed or now > end + INTERLEAVE for i, end in until.items()):
+            got.ended = False
+            break
+    if not got.whole:
+        got.covered = _covers_pictures(file, want, got.video) and (back > 0 or _covers_sound(file, want, got.audio))
+    return got
+
+
+def _covers_pictures(file: _File, want: _Window, packets: list[Packet[Any]]) -> bool:
+    if not want.times or not file.video:
+        return True
+    shown = _displayed(packets)
+    return bool(shown) and shown[0] <= _ticks(file.video, file.zero + want.start, want.times)[0]
+
+
+def _covers_sound(file: _File, want: _Window, packets: list[Packet[Any]]) -> bool:
+    if not want.audio or not packets or not file.audio:
+        return True
+    tick = _tick(file.audio)
+    return (
+        _stamp(packets[0]) * tick <= max(file.zero + want.start - WARM_UP / 2, file.starts[file.audio.index]) + 2 * tick
+    )
+
+
+def _decode(file: _File, want: _Window, packets: _Packets) -> _Part:
+    """Pictures and sound of the demuxed window, and the verdict on what is missing."""
+    begin = file.zero + want.start
+    ends: list[float] = []
+    lost: dict[str, float] = {}
+    part = _Part(waveform=want.silence, sample_rate=SILENCE_RATE) if want.audio else _Part()
+    fallback = ""
+    if file.video and want.times:
+        end = _end(file, file.video, packets)
+        pictures = _pictures(file, file.video, want, packets.video)
+        fallback = pictures.fallback
+        short = min(end, begin + max(want.times)) - packets.reach.get(file.video.index, begin) - pictures.longest
+        lost["picture"] = max(pictures.late, short if packets.ended else 0.0)
+        part = replace(part, frames=pictures.frames)
+        ends.append(end)
+    if file.audio and want.audio:
+        end = _end(file, file.audio, packets)
+        waveform, rate, heard = _sound(file, file.audio, want, packets)
+        due = min(end, begin + want.seconds) - max(begin, file.starts[file.audio.index])
+        lost["sound"] = due - heard
+        part = replace(part, waveform=waveform, sample_rate=rate)
+        ends.append(end)
+    damage = [f"{seconds:.1f} s of the {what}" for what, seconds in lost.items() if seconds > TOLERANCE]
+    short = begin + want.seconds - max(ends, default=inf)
+    padded = max([short, 0.0, *(s for s in lost.values() if s > TOLERANCE)])
+    return replace(
+        part,
+        padded=min(padded, want.seconds),
+        damage=f"{file.path}: {' and '.join(damage)} are missing (the file is damaged or cut short)" if damage else "",
+        stats=DecodeStats(**file.count, fallback=fallback),
+    )
+
+
+def _end(file: _File, stream: Stream, packets: _Packets) -> float:
+    """Where `stream` should end, s: by its own word, else by the container's, else where its packets end."""
+    if (end := file.declared_end(stream)) is not None:
+        return end
+    container = file.container_end
+    reach = packets.reach.get(stream.index, -inf)
+    if not packets.ended:
+        return container if container is not None else inf
+    # The container's word holds for its longest stream only: another may rightly end before.
+    longest = max(packets.reach.values(), default=-inf)
+    return container if container is not None and longest < container - TOLERANCE else reach
+
+
+# Pictures ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Pictures:
+    frames: Tensor  # uint8 [time, 3, height, width]
+    late: float  # s by which the picture at hand is older than the one that should be on screen, at worst
+    longest: float  # s, the longest time a picture stays
+    fallback: str
+
+
+def _slack(stream: Stream) -> float:
+    """Seconds by which a container's rounding may move a picture: half a tick, at most half a millisecond."""
+    return min(_tick(stream) / 2, 5e-4) + 1e-6
+
+
+def _ticks(stream: Stream, begin: float, times: Sequence[float]) -> list[float]:
+    """The distinct wanted instants in the stream's ticks, in order."""
+    return [(begin + t + _slack(stream)) / _tick(stream) for t in sorted(set(times))]
+
+
+def _displayed(packets: list[Packet[Any]]) -> list[int]:
+    """The timestamps of the pictures that can be decoded from these packets, in order of display.
+
+    Pictures shown before the first keyframe need packets from before it.
+    """
+    key = next((i for i, p in enumerate(packets) if p.is_keyframe), len(packets))
+    return sorted(_stamp(p) for p in packets[key:] if not p.is_discard and _stamp(p) >= _stamp(packets[key]))
+
+
+def _pictures(file: _File, stream: VideoStream, want: _Window, packets: list[Packet[Any]]) -> _Pictures:
+    """The pictures on screen at the wanted instants."""
+    stream.codec_context.thread_count = want.threads
+    tick = _tick(stream)
+    ticks = _ticks(stream, file.zero + want.start, want.times)
+    shown = _displayed(packets)
+    due = [shown[max(bisect_right(shown, t) - 1, 0)] for t in ticks] if shown else []
+    fallback = "asked for" if want.sequential else _unplannable(file, stream, packets)
+    images: list[Rgb] = []
+    came = due
+    if not fallback:
+        planned = _planned(file, stream, packets, set(due))
+        if planned.keys() == set(due):
+            images = [planned[stamp] for stamp in due]
+        else:
+            fallback = "a wanted picture did not come"
+            stream.codec_context.flush_buffers()
+    if fallback:
+        came, images = _in_order(file, stream, packets, ticks)
+    if not images:
+        raise MediaError(f"{file.path}: no picture of the window can be decoded; the file is damaged")
+    place = {t: i for i, t in enumerate(sorted(set(want.times)))}
+    stack = np.stack([images[place[t]] for t in want.times])
+    return _Pictures(
+        frames=torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous(),
+        late=max((d - c for d, c in zip(due, came, strict=False)), default=0) * tick,
+        longest=max((b - a for a, b in pairwise(shown)), default=0) * tick,
+        fallback=fallback,
+    )
+
+
+def _unplannable(file: _File, stream: VideoStream, packets: list[Packet[Any]]) -> str:
+    """Why the packets' timestamps do not say which picture is shown when; empty where they do."""
+    stamps = [p.pts for p in packets]
+    if None in stamps:
+        return "a packet has no timestamp"
+    if len(set(stamps)) < len(stamps):
+        return "two packets have the same timestamp"
+    if _unordered(file, stream, packets):
+        return "the timestamps are in decoding order"
+    return ""
+
+
+def _unordered(file: _File, stream: VideoStream, packets: list[Packet[Any]]) -> bool:
+    """AVI has no presentation times, and libav can put no H.264 with B-frames in order by its packets alone."""
+    stamps = [_stamp(p) for p in packets]
+    return file.format == "avi" and bool(stream.codec_context.has_b_frames) and stamps == sorted(stamps)
+
+
+def _planned(file: _File, stream: VideoStream, packets: list[Packet[Any]], wanted: set[int]) -> dict[int, Rgb]:
+    """Decode no more than the wanted pictures need; returns them by timestamp."""
+    images: dict[int, Rgb] = {}
+    context = stream.codec_context
+    spare: Literal["NONREF", "DEFAULT"] = "NONREF" if context.name in DROPPING else "DEFAULT"
+    for run in _runs(packets, wanted):
+        for packet in [*run, None]:
+            context.skip_frame = "DEFAULT" if packet is None or packet.pts in wanted else spare
+            for frame in file.pictures(packet):
+                if frame.pts in wanted and frame.pts is not None and frame.pts not in images:
+                    images[frame.pts] = _rgb(file, frame)
+        context.flush_buffers()
+    return images
+
+
+def _runs(packets: list[Packet[Any]], wanted: set[int]) -> list[list[Packet[Any]]]:
+    """The packets to decode, in runs that each begin at a keyframe; between runs the decoder is flushed.
+
+    Of a group of pictures, those up to its last wanted one in decode order. A wanted picture that is shown before its
+    own keyframe (open group) refers to the group before, too: all of that is decoded, and no flush comes between.
+    """
+    keys = [i for i, p in enumerate(packets) if p.is_keyframe]
+    groups = [packets[a:b] for a, b in pairwise([*keys, len(packets)])]
+    need, joined = [0] * len(groups), [False] * len(groups)
+    for i, group in enumerate(groups):
+        hits = [n for n, p in enumerate(group) if p.pts in wanted]
+        if hits:
+            need[i] = max(need[i], hits[-1] + 1)
+            if i and any(_stamp(group[n]) < _stamp(group[0]) for n in hits):
+                need[i - 1], joined[i] = len(groups[i - 1]), True
+    runs: list[list[Packet[Any]]] = []
+    for group, count, join in zip(groups, need, joined, strict=True):
+        if join:
+            runs[-1].extend(group[:count])
+        elif count:
+            runs.append(group[:count])
+    return runs
+
+
+def _in_order(
+    file: _File, stream: VideoStream, packets: list[Packet[Any]], ticks: list[float]
+) -> tuple[list[int], list[Rgb]]:
+    """Decode every picture from the first keyframe on; returns the timestamp and the image on screen at each tick."""
+    stream.codec_context.skip_frame = "DEFAULT"
+    key = next((i for i, p in enumerate(packets) if p.is_keyframe), 0)
+    clock = iter(_displayed(packets)) if _unordered(file, stream, packets) else iter(())
+    step = round(1 / (_tick(stream) * float(stream.average_rate or 25)))
+    came: list[int] = []
+    images: list[Rgb] = []
+    held: VideoFrame | None = None
+    first = now = _stamp(packets[key]) if packets else 0
+    for packet in [*packets[key:], None]:
+        for frame in file.pictures(packet):
+            stamp = next(clock, frame.pts)
+            begins = stamp if stamp is not None else now + step
+            if begins >= first:  # one shown before the first keyframe needs pictures that are not here
+                _show(file, held, now, begins, ticks, came, images)
+                held, now = frame, begins
+        if len(images) == len(ticks):
+            break
+    _show(file, held, now, inf, ticks, came, images)
+    return came, images
+
+
+def _show(
+    file: _File,
+    held: VideoFrame | None,
+    since: int,
+    until: float,
+    ticks: list[float],
+    came: list[int],
+    images: list[Rgb],
+) -> None:
+    """Let the picture `held`, on screen since `since`, answer every tick before `until` that none has answered."""
+    answered = sum(t < until for t in ticks[len(images) :])
+    if held is not None and answered:
+        images.extend([_rgb(file, held)] * answered)
+        came.extend([since] * answered)
+
+
+def _rgb(file: _File, frame: VideoFrame) -> Rgb:
+    """[height, width, 3], upright."""
+    file.count["converted"] += 1
+    image = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+    return np.rot90(image, frame.rotation // 90) if frame.rotation else image
+
+
+# Sound -------------------------------------------------------------------------------------------------------------
+
+
+def _sound(file: _File, stream: AudioStream, want: _Window, packets: _Packets) -> tuple[Tensor, int, float]:
+    """The waveform of the window, its rate in Hz, and how many seconds of it were decoded."""
+    begin = file.zero + want.start
+    rate, channels = stream.codec_context.sample_rate, max(1, stream.codec_context.layout.nb_channels)
+    wave: Samples = np.zeros((channels, round(want.seconds * rate)), dtype=np.float32)
+    snap = _frame_grid(file.path, stream, packets)
+    heard = 0
+    cursor: int | None = None  # where the next decoded sample goes
+    tick = _tick(stream)
+    needed = [p for p in packets.audio if (_stamp(p) + (p.duration or 0)) * tick >= begin - WARM_UP]
+    trimmed = not packets.whole  # libav trims the first frame after a seek as if it were the first of the file
+    for packet in [*needed, None]:
+        for frame in file.sounds(packet):
+            if trimmed and frame.pts is not None and frame.pts * tick + frame.samples / rate <= begin:
+                trimmed = False
+                continue
+            if frame.sample_rate != rate or frame.layout.nb_channels != channels:
+                file.count["errors"] += 1
+                continue
+            if frame.pts is not None:
+                exact = (snap(frame.pts * tick) - begin) * rate
+                # A container's rounded timestamps jitter; only a jump beyond that is a hole.
+                if cursor is None or abs(exact - cursor) > max(2 * tick, JITTER) * rate:
+                    cursor = round(exact)
+            if cursor is None:
+                cursor = 0
+            first, last = max(cursor, 0), min(cursor + frame.samples, wave.shape[1])
+            if first < last:
+                wave[:, first:last] = _floats(frame)[:, first - cursor : last - cursor]
+                heard += last - first
+            cursor += frame.samples
+    return torch.from_numpy(wave), rate, heard / rate
+
+
+def _floats(frame: AudioFrame) -> Samples:
+    """[channels, samples] in [-1, 1], scaled by the type of the numbers."""
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(frame.samples, -1).T
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32)
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    return np.asarray(samples / 2.0 ** (8 * samples.dtype.itemsize - 1), dtype=np.float32)
+
+
+def _frame_grid(path: Path, stream: AudioStream, packets: _Packets) -> Callable[[float], float]:
+    """Undo the rounding of a container's audio timestamps (Matroska: to 1 ms) after a seek.
+
+    Codecs with frames of one length put every frame on a grid that begins at the first frame of the file; a time within
+    a tick of the grid is moved onto it, so that a window has the very samples of the whole file's decoding.
+    """
+    tick, rate = _tick(stream), stream.codec_context.sample_rate
+    if packets.whole or (1 / (tick * rate)).is_integer():
+        return lambda time: time
+    with _open(path) as head:
+        frames = (f for p in head.packets() if p.stream is head.audio for f in head.sounds(p))
+        first, second = next(frames, None), next(frames, None)
+    if first is None or second is None or first.pts is None:
+        return lambda time: time
+    origin, step = first.pts * tick + first.samples / rate, second.samples / rate
+
+    def snap(time: float) -> float:
+        near = origin + round((time - origin) / step) * step
+        return near if abs(near - time) <= 1.01 * tick else time
+
+    return snap

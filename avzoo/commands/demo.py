@@ -1,0 +1,41 @@
+"""`avzoo demo`: render a clip, localize its event, print truth beside prediction, save the picture."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+DEMO_SEED = 20_000_003  # in no training set: those use seeds below 10 million
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--out", type=Path, default=Path("avzoo-demo.png"), help="the picture (default avzoo-demo.png)")
+    parser.add_argument("--model", default="avsdn-avemix", help="a name of `avzoo list` (default avsdn-avemix)")
+    parser.add_argument("--seed", type=int, default=DEMO_SEED, help="another seed, another clip")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do it all."""
+    from avzoo import hub, inference, plot, registry
+    from avzoo.data import rendering
+
+    model = hub.load_ref(registry.parse_ref(options.model, paths=True))
+    known = [name for name in rendering.CLASSES if name in model.classes]
+    script = rendering.script(options.seed, classes=known)
+    video = rendering.render(script, options.out.with_suffix(".mp4"), size=256)
+    answer = inference.predict(video, model)
+    print(plot.timeline_text(answer))
+    width = max(len(name) for name in model.classes)
+    print()
+    print(f"  second       {' '.join(f'{second:>{width}}' for second in range(len(answer.segments)))}")
+    said = [segment.labels[0][0] for segment in answer.segments]
+    truth = [
+        script.category if script.start <= second < script.end else model.classes[-1] for second in range(len(said))
+    ]
+    for row, names in (("heard", script.heard), ("seen", script.seen), ("truth", truth), ("predicted", said)):
+        print(f"  {row:<12} {' '.join(f'{name:>{width}}' for name in names)}")
+    right = sum(ours == theirs for ours, theirs in zip(said, truth, strict=True))
+    print(f"\n  {right} of {len(truth)} seconds are right")
+    plot.timeline(answer, options.out, truth=(script.category, script.start, script.end))
+    print(f"  video    {video}\n  picture  {options.out}")

@@ -1,0 +1,26 @@
+"""`avzoo load NAME`: fetch and verify a model, print where it lies."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("name", help="a name of `avzoo list`, hf:owner/repo@commit, or a folder")
+    parser.add_argument("--revision", help="another commit of the Hub repository")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Locate, verify, print."""
+    from avzoo import bundle, hub, registry
+
+    located = hub.locate(registry.parse_ref(options.name, paths=True), options.revision)
+    model = bundle.read(located.folder, located.expected)
+    against = (
+        "checkpoints.yaml" if located.expected is not None else "the bundle's own manifest (finds damage, not malice)"
+    )
+    parameters = sum(p.numel() for p in model.parameters())
+    print(f"{options.name}: {type(model).__name__}, {parameters:,} parameters, {len(model.classes)} classes")
+    print(f"verified against {against}")
+    print(located.folder)

@@ -1,0 +1,62 @@
+"""`avzoo predict VIDEO...`: say what happens in videos, and when."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("video", nargs="+", type=Path, help="files, or folders of them")
+    parser.add_argument(
+        "--model", default="avsdn-avemix", help="a name of `avzoo list`, hf:owner/repo@commit, or a folder"
+    )
+    parser.add_argument("--audio", type=Path, help="the sound of a single silent video, where it is a file of its own")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a video, on its own line")
+    parser.add_argument(
+        "--plot", type=Path, metavar="OUT.png", help="draw frames, sound and answers; a folder for many"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps")
+    parser.add_argument("--top-k", type=int, default=5, help="labels kept per segment (default 5)")
+    parser.add_argument("--on-missing-audio", choices=["error", "silence"], default="error", help="default: error")
+    parser.add_argument("--on-damage", choices=["error", "pad"], default="error", help="default: error")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Predict all; exit with 1 if any file failed, after the others are done."""
+    from tqdm import tqdm
+
+    from avzoo import hub, inference, plot, registry
+    from avzoo.errors import AvzooError
+
+    files = inference.find_videos(options.video)
+    if options.audio is not None and len(files) > 1:
+        raise AvzooError(f"--audio belongs to one video, {len(files)} were given")
+    model = hub.load_ref(registry.parse_ref(options.model, paths=True), device=options.device)
+    answers = inference.predict(
+        files,
+        model,
+        top_k=options.top_k,
+        audio=options.audio,
+        on_missing_audio=options.on_missing_audio,
+        on_damage=options.on_damage,
+    )
+    failed = 0
+    for answer in tqdm(answers, total=len(files), unit="video", disable=None if len(files) > 1 else True):
+        if options.json:
+            tqdm.write(json.dumps(answer.to_dict()))
+        elif answer.error:
+            tqdm.write(f"avzoo: {answer.video}: {answer.error}", file=sys.stderr)
+        else:
+            tqdm.write(plot.timeline_text(answer))
+        failed += bool(answer.error)
+        if options.plot and not answer.error:
+            target = options.plot / f"{answer.video.stem}.png" if len(files) > 1 else options.plot
+            plot.timeline(answer, target, audio=options.audio)
+            if not options.json:
+                tqdm.write(f"  {target}")
+    if failed:
+        sys.exit(1)

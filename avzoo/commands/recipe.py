@@ -1,0 +1,23 @@
+"""`avzoo recipe NAME`: print a recipe to start from. Needs no torch."""
+
+from __future__ import annotations
+
+import argparse
+
+from avzoo import registry
+from avzoo.errors import UnknownModelError, did_you_mean
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("name", help="a recipe: a model's name of `avzoo list`, or audio-encoder")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print it."""
+    known = sorted(file.stem for file in registry.asset("recipes").glob("*.yaml"))
+    if options.name not in known:
+        raise UnknownModelError(
+            f"there is no recipe {options.name!r}{did_you_mean(options.name, known)}; there are {', '.join(known)}"
+        )
+    print(registry.asset(f"recipes/{options.name}.yaml").read_text(encoding="utf-8"), end="")

@@ -1,0 +1,61 @@
+"""Frames and a waveform into an mp4 file: the encoder behind the synthetic clips.
+
+The same frames and sound give the same bytes, with the same version of FFmpeg, on any number of cores.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from avzoo.errors import AvzooError
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` that becomes `path` if the block succeeds and vanishes if not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def encode(
+    path: Path,
+    frames: Iterable[npt.NDArray[np.uint8]],
+    *,
+    size: int,
+    fps: int,
+    sound: tuple[npt.NDArray[np.float32], int] | None,
+) -> Path:
+    """Write RGB frames uint8 [size, size, 3] and a mono waveform with its rate (or no sound) as an mp4."""
+    if size < 16 or size % 2 or fps < 1:
+        raise AvzooError(f"size must be even and at least 16 pixels and fps at least 1, given {size} and {fps}")
+    with whole(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
+        # One thread: the bytes must not depend on the number of cores.
+        options = {"preset": "veryfast", "crf": "21", "g": str(2 * fps), "threads": "1"}
+        video = container.add_stream("libx264", rate=fps, options=options)
+        video.width, video.height, video.pix_fmt = size, size, "yuv420p"
+        audio = None if sound is None else container.add_stream("aac", rate=sound[1], layout="mono", bit_rate=64_000)
+        for index, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, fps)
+            container.mux(video.encode(frame))
+        container.mux(video.encode())
+        if audio is not None and sound is not None:
+            waveform, rate = sound
+            block = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")
+            block.sample_rate, block.pts, block.time_base = rate, 0, Fraction(1, rate)
+            container.mux(audio.encode(block))
+            container.mux(audio.encode())
+    return path

@@ -1,0 +1,225 @@
+"""One-second sounds for training the sound encoder: random crops of clips, shifted, mixed, filtered, made noisy.
+
+```
+named/metadata.csv, AVE/<video_id>.mp4             AVE's layout; `audio_per_second` names the sound of every second
+unnamed/metadata.csv, audio/<id>.ogg               TAU's layout; without names: backgrounds, and more to be distilled
+```
+
+Only the rows whose `split` is train (or val) are read. All of a split is held in memory (1000 clips of 10 s: 640 MB).
+Training batches are drawn without end to the variety; an epoch is a number of steps, and the same for the same seed
+and epoch. Validation is the named seconds as they are.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from avzoo.audio import mono, resample
+from avzoo.audio_encoder import SoundBatch
+from avzoo.clip import read_clip
+from avzoo.errors import DataNotFoundError
+
+RATE = 16_000  # Hz; a crop is one second
+SECONDS = 10  # length of a clip
+
+
+class SoundPool(L.LightningDataModule):
+    """Crops of named sounds (AVE's layout) and of unnamed ones (TAU's layout).
+
+    Args:
+        named: Dataset folder with `audio_per_second` in its `metadata.csv` (names joined by `|`, one a second).
+        unnamed: Dataset folder of recordings without names; only its training split is used.
+        batch_size: Crops a step.
+        steps: Steps an epoch.
+        background: The name that means "nothing in particular": such seconds serve as backgrounds too.
+        unnamed_share: Share of crops that come from `unnamed`.
+        workers: Processes that make batches; 0 makes them in the training process.
+        seed: Of all randomness.
+
+    Raises:
+        DataNotFoundError: If a folder has no `metadata.csv` or it lacks a column.
+    """
+
+    def __init__(
+        self,
+        named: Path,
+        unnamed: Path,
+        *,
+        batch_size: int = 128,
+        steps: int = 200,
+        background: str = "background",
+        unnamed_share: float = 0.2,
+        workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.named, self.unnamed = Path(named), Path(unnamed)
+        self.batch_size, self.steps, self.workers, self.seed = batch_size, steps, workers, seed
+        self.background, self.unnamed_share = background, unnamed_share
+        self.rows = _read_table(self.named, ("video_id", "split", "audio_per_second"))
+        self._pools: tuple[_Pool, _Pool] | None = None
+
+    @property
+    def classes(self) -> list[str]:
+        """The sounds' names, sorted."""
+        return sorted({name for row in self.rows for name in row["audio_per_second"].split("|")})
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002 - training needs both splits, and there is no other stage
+        """Decode the sound of training and validation."""
+        if self._pools is None:
+            scenes = _read_table(self.unnamed, ("filename_audio", "split"))
+            files = [self.unnamed / row["filename_audio"] for row in scenes if row["split"] == "train"]
+            extra = torch.stack([_read_sound(file) for file in files])
+            train, val = self._read_named("train"), self._read_named("val")
+            nameless = torch.full((len(extra), SECONDS), -1)
+            pool = _Pool(torch.cat([train.waveform, extra]), torch.cat([train.label, nameless]))
+            self._pools = pool, val
+
+    def _read_named(self, split: str) -> _Pool:
+        rows = [row for row in self.rows if row["split"] == split]
+        classes = self.classes
+        labels = [[classes.index(name) for name in row["audio_per_second"].split("|")] for row in rows]
+        sounds = [_read_sound(self.named / "AVE" / f"{row['video_id']}.mp4") for row in rows]
+        return _Pool(torch.stack(sounds), torch.tensor(labels))
+
+    def train_dataloader(self) -> DataLoader[SoundBatch]:
+        """Random crops, augmented."""
+        pool, _ = self._loaded()
+        crops = _Crops(pool, self.classes.index(self.background), self.batch_size, self.steps, self.unnamed_share)
+        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        crops.seed = self.seed * 1_000_003 + epoch
+        return DataLoader(crops, batch_size=None, num_workers=self.workers)
+
+    def val_dataloader(self) -> DataLoader[SoundBatch]:
+        """The named seconds of validation as they are."""
+        _, pool = self._loaded()
+        seconds = TensorDataset(pool.waveform.view(-1, RATE), pool.label.flatten())
+        return DataLoader(seconds, self.batch_size, collate_fn=_collate)
+
+    def _loaded(self) -> tuple[_Pool, _Pool]:
+        if self._pools is None:
+            raise DataNotFoundError("SoundPool holds no sounds yet: call setup('fit') before asking for batches")
+        return self._pools
+
+
+class _Pool(NamedTuple):
+    waveform: Tensor  # [clips, SECONDS * RATE]
+    label: Tensor  # [clips, SECONDS], -1 without a name
+
+
+def _collate(rows: list[tuple[Tensor, Tensor]]) -> SoundBatch:
+    waveforms, labels = zip(*rows, strict=True)
+    return SoundBatch(torch.stack(waveforms), torch.stack(labels))
+
+
+def _read_table(folder: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    path = folder / "metadata.csv"
+    if not path.is_file():
+        raise DataNotFoundError(f"{path}: no such file; expected a dataset folder with a table of its clips")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    missing = [column for column in columns if not rows or column not in rows[0]]
+    if missing:
+        raise DataNotFoundError(f"{path}: has no column {missing[0]!r}, expected {list(columns)} and at least one row")
+    return rows
+
+
+def _read_sound(path: Path) -> Tensor:
+    clip = read_clip(path, times=(), seconds=SECONDS)
+    return resample(mono(clip.waveform), clip.sample_rate, RATE)[: SECONDS * RATE]
+
+
+class _Crops(IterableDataset[SoundBatch]):
+    """Endless variety: `steps` batches of random crops a pass, augmented; made by whole batches, which is fast."""
+
+    def __init__(self, pool: _Pool, background: int, batch_size: int, steps: int, unnamed_share: float) -> None:
+        self.pool, self.batch_size, self.steps, self.seed = pool, batch_size, steps, 0
+        unnamed = pool.label[:, 0] < 0
+        self.weights = torch.where(unnamed, unnamed_share / max(1, int(unnamed.sum())), (1 - unnamed_share) / max(1, int((~unnamed).sum())))
+        calm = (pool.label < 0) | (pool.label == background)
+        self.calm = calm.nonzero()  # [n, 2]: clip and second that can lie behind a named sound
+
+    def __iter__(self) -> Iterator[SoundBatch]:
+        generator = torch.Generator().manual_seed(self.seed)
+        self.seed += 1  # the next pass differs even where the loader is kept
+        for _ in range(self.steps):
+            yield self._batch(generator)
+
+    def _batch(self, g: torch.Generator) -> SoundBatch:
+        n = self.batch_size
+        clip = torch.multinomial(self.weights, n, replacement=True, generator=g)
+        speed = torch.where(torch.rand(n, generator=g) < 0.3, 1.0, 2 ** _uniform(n, -0.3, 0.3, g))  # +-3.6 semitones
+        start = torch.rand(n, generator=g) * (SECONDS * RATE - 1 - RATE * speed)
+        sound = self._read(clip, start, speed)
+        first, last = (start / RATE).long(), ((start + RATE * speed - 1) / RATE).long()
+        label = self.pool.label[clip, first]
+        changes = torch.stack([self.pool.label[clip, s.clamp(max=SECONDS - 1)] for s in (first + 1, last)])
+        label = torch.where((changes == label).all(0) | (first == last), label, -1)
+
+        # A background behind it, 0 to 25 dB lower; or any other sound as loud as it, and then no name fits.
+        behind = self.calm[torch.randint(len(self.calm), (n,), generator=g)]
+        other = self._read(behind[:, 0], behind[:, 1] * float(RATE), torch.ones(n))
+        kind = torch.rand(n, generator=g)
+        shuffled = torch.randperm(n, generator=g)
+        any_other = kind < 0.15
+        other = torch.where(any_other[:, None], sound[shuffled], other)
+        below = torch.where(any_other, _uniform(n, -6, 6, g), _uniform(n, 0, 25, g))
+        other = other * (_level(sound) / _level(other)) * _decibels(-below)
+        sound = torch.where((kind < 0.6)[:, None], sound + other, sound)
+        label = torch.where(any_other & (label[shuffled] != label), -1, label)
+
+        sound = _filter(sound, g)
+        noise = torch.randn(sound.shape, generator=g) * _level(sound) * _decibels(-_uniform(n, 10, 50, g))
+        sound = torch.where(torch.rand(n, 1, generator=g) < 0.5, sound + noise, sound)
+        return SoundBatch(sound * _decibels(_uniform(n, -12, 8, g)), label)
+
+    def _read(self, clip: Tensor, start: Tensor, speed: Tensor) -> Tensor:
+        """One second from each `start` (samples), read at `speed` times the rate, linearly interpolated: `[n, RATE]`."""
+        place = start[:, None] + torch.arange(RATE) * speed[:, None]
+        left = place.floor().long().clamp(max=SECONDS * RATE - 2)
+        share = place - left
+        row = clip[:, None]
+        return self.pool.waveform[row, left] * (1 - share) + self.pool.waveform[row, left + 1] * share
+
+
+def _uniform(n: int, low: float, high: float, g: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(n, generator=g)
+
+
+def _decibels(db: Tensor) -> Tensor:
+    return 10 ** (db[:, None] / 20)
+
+
+def _level(sound: Tensor) -> Tensor:
+    """Root mean square of `[n, samples]` as `[n, 1]`, never zero."""
+    return sound.square().mean(1, keepdim=True).sqrt().clamp(min=1e-4)
+
+
+def _filter(sound: Tensor, g: torch.Generator) -> Tensor:
+    """A random smooth equaliser of +-8 dB for most, and for a third a room: a decaying noise of 50 to 400 ms."""
+    n, samples = sound.shape
+    knots = (torch.rand(n, 1, 9, generator=g) * 2 - 1) * 8
+    curve = interpolate(knots, 257, mode="linear", align_corners=True)[:, 0]
+    # Knots are even in the square root of frequency: finer where hearing is.
+    where = torch.linspace(0, 1, samples // 2 + 1).sqrt() * 256
+    gains = _decibels(curve[:, where.long()].flatten()).view(n, -1)
+    spectrum = torch.fft.rfft(sound) * gains
+    room = torch.rand(n, generator=g) < 0.33
+    if room.any():
+        count = int(room.sum())
+        time = torch.arange(samples // 2) / RATE
+        decay = torch.exp(-6.9 * time / _uniform(count, 0.05, 0.4, g)[:, None])
+        tail = torch.randn(count, len(time), generator=g) * decay
+        tail = tail / _level(tail) / len(time) ** 0.5 * _decibels(-_uniform(count, 0, 15, g))
+        tail[:, 0] = 1.0  # the direct sound
+        spectrum[room] *= torch.fft.rfft(pad(tail, (0, samples - len(time))))
+    return torch.fft.irfft(spectrum, samples)

@@ -1,0 +1,65 @@
+"""Everything avzoo raises on purpose.
+
+```
+AvzooError
+├── UnknownModelError   a name that no registry entry has
+├── DataNotFoundError   a dataset, a file or weights that should be on disk and are not
+├── AnnotationError     a label file that cannot be read as written (file and line are named)
+├── MediaError          a video or sound that is missing a stream, broken or cut short
+├── ClassMismatchError  two label orders that should be the same and are not
+├── BundleError         a checkpoint that is damaged, tampered with or of another make
+└── HubError            the Hugging Face Hub said no, or could not be reached
+```
+
+Each is a `ValueError` too: the caller gave something that cannot be used. A message says what was
+given, what was expected and what to do. Imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AvzooError(ValueError):
+    """The root of every error that avzoo raises on purpose."""
+
+
+class UnknownModelError(AvzooError):
+    """A model name that no registry entry has."""
+
+
+class DataNotFoundError(AvzooError):
+    """A dataset, a file or weights that should be on disk and are not."""
+
+
+class AnnotationError(AvzooError):
+    """A label file that cannot be read as written; the message names file and line."""
+
+
+class MediaError(AvzooError):
+    """A video or sound that is missing a stream, broken or cut short."""
+
+
+class ClassMismatchError(AvzooError):
+    """Two label orders that should be the same and are not."""
+
+
+class BundleError(AvzooError):
+    """A checkpoint that is damaged, tampered with or of another make."""
+
+
+class HubError(AvzooError):
+    """The Hugging Face Hub said no, or could not be reached."""
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """The nearest right spelling as the tail of a sentence, or an empty string.
+
+    >>> did_you_mean("avsdn-avmix", ["avsdn-ave", "avsdn-avemix"])
+    "; did you mean 'avsdn-avemix'?"
+    >>> did_you_mean("resnet", ["avsdn-ave"])
+    ''
+    """
+    near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,9 @@
+"""The models of the zoo, one file a paper."""
+
+from avzoo.models.avsdn import AVSDN
+from avzoo.models.base import AVModule
+
+# What a checkpoint may name as its class; nothing else is ever built from one.
+MODELS: dict[str, type[AVModule]] = {"AVSDN": AVSDN}
+
+__all__ = ["AVSDN", "MODELS", "AVModule"]

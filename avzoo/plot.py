@@ -1,0 +1,210 @@
+"""Every picture avzoo draws, and the timeline it prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avzoo.clip import read_clip
+
+if TYPE_CHECKING:
+    from avzoo.inference import Event, Prediction
+
+BLOCKS = " ▁▂▃▄▅▆▇█"
+# Okabe and Ito's colours, which most colour-blind readers can tell apart; the background's grey comes last.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D31", "#7A5195")
+GREY = "#B8BCC2"
+WIDEST = 60  # columns of a timeline
+MOST_FRAMES = 10
+ROWS = 8  # classes in one picture
+
+
+def timeline_text(prediction: Prediction) -> str:
+    """A prediction as lines for the terminal: one row a class that matters, one column a segment, then the events."""
+    head = f"{prediction.video}  {prediction.duration:.1f} s  {prediction.model}"
+    if prediction.clip is not None:
+        return "\n".join([head, *(f"  {probability:5.2f}  {label}" for label, probability in prediction.clip)])
+    shown = _shown(prediction)
+    width = max(len(prediction.classes[index]) for index in shown)
+    columns = _pool(prediction.probabilities, WIDEST)
+    repeat = max(1, WIDEST // 2 // len(columns))
+    lines = [head]
+    for index in shown:
+        cells = "".join(BLOCKS[round(float(p) * (len(BLOCKS) - 1))] * repeat for p in columns[:, index])
+        lines.append(f"  {prediction.classes[index]:<{width}} │{cells}│")
+    end = f"{prediction.segments[-1].end:.0f} s"
+    lines.append(f"  {'':<{width}}  0{end:>{repeat * len(columns) - 1}}")
+    lines += [f"  {event_text(event)}" for event in prediction.events] or ["  no event: background throughout"]
+    return "\n".join(lines)
+
+
+def event_text(event: Event) -> str:
+    """An event in words.
+
+    >>> from avzoo.inference import Event
+    >>> event_text(Event(2, 7, "drone", 0.971))
+    'drone 2.0-7.0 s, 0.97'
+    """
+    return f"{event.label} {event.start:.1f}-{event.end:.1f} s, {event.probability:.2f}"
+
+
+def _shown(prediction: Prediction) -> list[int]:
+    """The classes worth a row: those that lead somewhere, else the strongest; the background last."""
+    p = prediction.probabilities
+    leading = set(p.argmax(-1).tolist()) | {int(p.max(0).values[:-1].argmax())}
+    by_strength = sorted(leading, key=lambda index: -float(p[:, index].max()))[:ROWS]
+    return sorted(by_strength)
+
+
+def _pool(probabilities: Tensor, most: int) -> Tensor:
+    """At most `most` rows: the mean of neighbours where there are more."""
+    if len(probabilities) <= most:
+        return probabilities
+    return torch.stack([part.mean(0) for part in probabilities.tensor_split(most)])
+
+
+def timeline(
+    prediction: Prediction,
+    out: str | Path,
+    *,
+    audio: str | Path | None = None,
+    truth: tuple[str, float, float] | None = None,
+) -> Path:
+    """Draw frames, waveform and probabilities over time in one picture.
+
+    Args:
+        prediction: Of one video, which is read again for its frames and sound.
+        out: A `.png`, `.svg` or `.pdf`.
+        audio: The sound, where it is a file of its own.
+        truth: The event as it really was: label, start and end, s.
+
+    Returns:
+        The file written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    duration = prediction.segments[-1].end
+    count = min(MOST_FRAMES, max(1, round(duration)))
+    times = [(index + 0.5) * duration / count for index in range(count)]
+    clip = read_clip(
+        prediction.video, times=times, seconds=duration, audio_path=audio, on_missing_audio="silence", on_damage="pad"
+    )
+    height, width = clip.frames.shape[-2:]
+    figure = Figure(figsize=(11, 1.7 + 11 / count * min(1.2, height / width) + 2.6), facecolor="white")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(
+        3,
+        1,
+        height_ratios=[11 / count * min(1.2, height / width), 0.9, 2.4],
+        hspace=0.08,
+        left=0.02,
+        right=0.86,
+        top=0.91,
+        bottom=0.1,
+    )
+    figure.text(0.02, 0.955, prediction.video.name, fontsize=13, weight="bold", va="center")
+    said = ";  ".join(map(event_text, prediction.events[:3])) or "no event"
+    if prediction.clip is not None:
+        said = f"{prediction.clip[0][0]}, {prediction.clip[0][1]:.2f}"
+    figure.text(0.86, 0.955, f"{prediction.model}:  {said}", fontsize=10.5, va="center", ha="right", color="#333333")
+    pictures = figure.add_subplot(grid[0])
+    for index, frame in enumerate(clip.frames):
+        left = index * duration / count
+        pictures.imshow(
+            frame.permute(1, 2, 0).numpy(),
+            extent=(left, left + duration / count, 0, 1),
+            aspect="auto",
+            interpolation="bilinear",
+        )
+    _bare(pictures, duration)
+    pictures.set_ylim(0, 1)
+    sound = figure.add_subplot(grid[1])
+    _draw_waveform(sound, clip.waveform, duration)
+    curves = figure.add_subplot(grid[2])
+    _draw_probabilities(curves, prediction, duration)
+    if truth is not None and truth[2] > truth[1]:
+        curves.plot([truth[1], truth[2]], [1.06, 1.06], color="black", lw=5, solid_capstyle="butt", clip_on=False)
+        curves.annotate(
+            f"truth: {truth[0]}",
+            (duration, 1.06),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9.5,
+            annotation_clip=False,
+        )
+    for event in prediction.events:
+        for axis in (sound, curves):
+            axis.axvspan(event.start, event.end, color=_colour(prediction, event.label), alpha=0.13, lw=0)
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)
+    return out
+
+
+def _colour(prediction: Prediction, label: str) -> str:
+    index = prediction.classes.index(label)
+    return GREY if index == len(prediction.classes) - 1 else COLOURS[index % len(COLOURS)]
+
+
+def _bare(axis: Any, duration: float) -> None:  # noqa: ANN401 - matplotlib ships no types
+    axis.set_xlim(0, duration)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+
+
+def _draw_waveform(axis: Any, waveform: Tensor, duration: float) -> None:  # noqa: ANN401
+    """The envelope of `[channels, samples]`: lowest and highest value in each of 900 bins."""
+    mono = waveform.mean(0).numpy()
+    bins = np.array_split(mono, min(900, max(1, len(mono))))
+    time = (np.arange(len(bins)) + 0.5) * duration / len(bins)
+    low, high = (np.array([pick(part) for part in bins]) for pick in (np.min, np.max))
+    top = max(float(np.abs(mono).max(initial=0)), 1e-3)
+    axis.fill_between(time, low / top, high / top, color="#50575E", lw=0.3)
+    _bare(axis, duration)
+    axis.set_ylim(-1.1, 1.1)
+
+
+def _draw_probabilities(axis: Any, prediction: Prediction, duration: float) -> None:  # noqa: ANN401
+    """A step curve a class, named at its right end where the names do not touch."""
+    edges = np.array([segment.start for segment in prediction.segments] + [duration])
+    kind: Literal["post"] = "post"
+    names: list[tuple[float, str, str]] = []
+    for index in _shown(prediction):
+        label = prediction.classes[index]
+        curve = prediction.probabilities[:, index].numpy()
+        colour = _colour(prediction, label)
+        axis.step(edges, np.append(curve, curve[-1]), where=kind, color=colour, lw=2.2)
+        names.append((float(curve[-1]), label, colour))
+    height = -1.0
+    for value, label, colour in sorted(names):
+        height = max(value, height + 0.11)
+        axis.annotate(
+            label,
+            (duration, height),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=10,
+            color=colour,
+            weight="bold",
+            annotation_clip=False,
+        )
+    axis.set_xlim(0, duration)
+    axis.set_ylim(-0.03, 1.12)
+    axis.set_yticks([0, 0.5, 1])
+    axis.grid(axis="y", color="#E4E6E9", lw=0.8)
+    axis.set_axisbelow(True)
+    axis.set_xlabel("seconds")
+    axis.set_ylabel("probability")
+    axis.yaxis.set_label_coords(-0.045, 0.5)
+    axis.tick_params(length=0, colors="#555555", pad=2, axis="both", labelsize=9)
+    for side in ("top", "right", "left"):
+        axis.spines[side].set_visible(False)

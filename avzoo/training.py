@@ -1,0 +1,149 @@
+"""`avzoo fit | validate | test | extract`: LightningCLI with one recipe file, one `preprocess`, one label order.
+
+A recipe names classes instead of class paths (`model: {name: AVSDN, hidden_dim: 64}`), states the signal path once,
+at the top, and takes the label order from the data. Whatever Lightning's users know works as they know it:
+overrides, `--print_config`, `--trainer.logger WandbLogger`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import set_loader
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
+
+import avzoo.data
+import avzoo.models  # noqa: F401 - importing the subclasses is what lets recipes name them
+from avzoo.data.base import AVDataModule
+from avzoo.models.base import AVModule
+from avzoo.preprocess import Preprocess
+
+
+def read_recipe(text: str) -> Any:  # noqa: ANN401 - whatever the YAML holds
+    """Parse a recipe: `{name: AVSDN, ...}` under `model` and `data` becomes jsonargparse's class path form."""
+    recipe = yaml.safe_load(text)
+    if isinstance(recipe, dict):
+        for section in ("model", "data"):
+            options = recipe.get(section)
+            if isinstance(options, dict) and "name" in options:
+                init_args = {key: value for key, value in options.items() if key != "name"}
+                recipe[section] = {"class_path": options["name"], "init_args": init_args}
+    return recipe
+
+
+class AvzooTrainer(Trainer):
+    """Lightning's trainer, and `extract`: bring a recipe's features into the cache, nothing else."""
+
+    def extract(self, model: LightningModule, datamodule: AVDataModule) -> None:  # noqa: ARG002 - the CLI hands it over
+        """Extract the features of all splits that are not cached yet.
+
+        Raises:
+            MediaError: At the end, naming every clip that could not be read.
+        """
+        datamodule.extract(("train", "val", "test"))
+        print(f"features are in {datamodule.cache.folder}")
+
+
+class RecipeBesideCheckpoints(SaveConfigCallback):
+    """Writes the recipe as resolved into the run's own folder, whatever the logger."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
+        """Write `recipe.yaml` where this run logs."""
+        if stage != "fit" or not trainer.is_global_zero or trainer.fast_dev_run:
+            return
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, str(folder / "recipe.yaml"), skip_none=False, overwrite=True, multifile=False)
+
+
+class AvzooCLI(LightningCLI):
+    """Wires a recipe: one `preprocess` for model and data, the data's classes for the model, a folder per run."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the top-level keys and the links."""
+        parser.add_argument(
+            "--preprocess", type=Preprocess, default=Preprocess(), help="the numbers of the signal path"
+        )
+        parser.add_argument(
+            "--monitor", type=str, default="val_loss", help="what the best checkpoint is chosen by, on validation"
+        )
+        parser.link_arguments("preprocess", "model.init_args.preprocess", compute_fn=_plain)
+        parser.link_arguments("preprocess", "data.init_args.preprocess", compute_fn=_plain)
+        parser.link_arguments("data.classes", "model.init_args.classes", apply_on="instantiate")
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's own, less `predict` (which is `avzoo predict`), plus `extract`."""
+        known = LightningCLI.subcommands()
+        return {key: known[key] for key in ("fit", "validate", "test")} | {"extract": {"model", "datamodule"}}
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
+        """A trainer that logs to `runs/<recipe>/version_<n>` and keeps the best and the last checkpoint there."""
+        options = self.config_init[self.subcommand]["trainer"]
+        fitting = self.subcommand == "fit" and not options["fast_dev_run"]
+        if options["logger"] is None:
+            kwargs["logger"] = CSVLogger("runs", name=self._recipe_name()) if fitting else False
+        if fitting:
+            kwargs["callbacks"] = [*(options["callbacks"] or []), self._keep_best()]
+        return super().instantiate_trainer(**kwargs)
+
+    def _keep_best(self) -> ModelCheckpoint:
+        monitor = self.config_init[self.subcommand]["monitor"]
+        return ModelCheckpoint(
+            monitor=monitor,
+            mode="min" if monitor.endswith("loss") else "max",
+            filename="best",
+            save_last=True,
+            enable_version_counter=False,
+        )
+
+    def _recipe_name(self) -> str:
+        files = self.config[self.subcommand].get("config") or []
+        return Path(str(files[0])).stem if files else "run"
+
+    def after_fit(self) -> None:
+        """Say where the result is."""
+        best = next(c for c in self.trainer.callbacks if isinstance(c, ModelCheckpoint))
+        if best.best_model_score is not None:
+            print(f"best {best.monitor} {float(best.best_model_score):.4f}: {best.best_model_path}")
+
+
+def _plain(preprocess: Any) -> dict[str, Any]:  # noqa: ANN401 - a Preprocess, or jsonargparse's view of one
+    return preprocess.to_dict() if isinstance(preprocess, Preprocess) else dict(vars(preprocess))
+
+
+# What Lightning says that helps nobody who runs a recipe; everything else is shown.
+NOISE = (
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning under torch 2.14
+    r".*`tensorboardX` has been removed.*",  # CSV is the logger here
+    r".*does not have many workers.*",  # a batch is one index into memory
+    r".*smaller than the logging interval.*",  # the log has one row an epoch
+)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run `fit`, `validate`, `test` or `extract`."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message)
+    set_loader("avzoo", read_recipe)
+    sys.argv = ["avzoo", *arguments]
+    AvzooCLI(
+        AVModule,
+        AVDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        trainer_class=AvzooTrainer,
+        save_config_callback=RecipeBesideCheckpoints,
+        parser_kwargs={"parser_mode": "avzoo"},
+    )
