@@ -37,7 +37,7 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562: whatever the name stands for
+def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'avzoo' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

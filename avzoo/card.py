@@ -18,7 +18,7 @@ def render_card(entry: Checkpoint, model: AVModule) -> str:
         f"# {entry.name}",
         "",
         f"{entry.about}.",
-        f"{type(model).__name__}, {sum(x.numel() for x in model.parameters()):,} parameters, trained on {entry.dataset}.",
+        f"{entry.model}, {sum(x.numel() for x in model.parameters()):,} parameters, trained on {entry.dataset}.",
         "",
         "```python",
         "import avzoo",

@@ -97,10 +97,26 @@ def _labels(labels: Labels) -> list[dict[str, Any]]:
 
 
 @overload
-def predict(video: str | Path, model: str | Path | AVModule = ..., **options: Any) -> Prediction: ...
+def predict(  # type: ignore[overload-overlap]  # a str is a file before it is an iterable of str
+    video: str | Path,
+    model: str | Path | AVModule = ...,
+    *,
+    top_k: int = ...,
+    audio: str | Path | None = ...,
+    device: str = ...,
+    on_missing_audio: Literal["error", "silence"] = ...,
+    on_damage: Literal["error", "pad"] = ...,
+) -> Prediction: ...
 @overload
 def predict(
-    video: Iterable[str | Path], model: str | Path | AVModule = ..., **options: Any
+    video: Iterable[str | Path],
+    model: str | Path | AVModule = ...,
+    *,
+    top_k: int = ...,
+    audio: str | Path | None = ...,
+    device: str = ...,
+    on_missing_audio: Literal["error", "silence"] = ...,
+    on_damage: Literal["error", "pad"] = ...,
 ) -> Iterator[Prediction]: ...
 def predict(
     video: str | Path | Iterable[str | Path],

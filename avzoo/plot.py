@@ -152,7 +152,7 @@ def _colour(prediction: Prediction, label: str) -> str:
     return GREY if index == len(prediction.classes) - 1 else COLOURS[index % len(COLOURS)]
 
 
-def _bare(axis: Any, duration: float) -> None:  # noqa: ANN401 - matplotlib ships no types
+def _bare(axis: Any, duration: float) -> None:
     axis.set_xlim(0, duration)
     axis.set_xticks([])
     axis.set_yticks([])
@@ -160,7 +160,7 @@ def _bare(axis: Any, duration: float) -> None:  # noqa: ANN401 - matplotlib ship
         spine.set_visible(False)
 
 
-def _draw_waveform(axis: Any, waveform: Tensor, duration: float) -> None:  # noqa: ANN401
+def _draw_waveform(axis: Any, waveform: Tensor, duration: float) -> None:
     """The envelope of `[channels, samples]`: lowest and highest value in each of 900 bins."""
     mono = waveform.mean(0).numpy()
     bins = np.array_split(mono, min(900, max(1, len(mono))))
@@ -172,7 +172,7 @@ def _draw_waveform(axis: Any, waveform: Tensor, duration: float) -> None:  # noq
     axis.set_ylim(-1.1, 1.1)
 
 
-def _draw_probabilities(axis: Any, prediction: Prediction, duration: float) -> None:  # noqa: ANN401
+def _draw_probabilities(axis: Any, prediction: Prediction, duration: float) -> None:
     """A step curve a class, named at its right end where the names do not touch."""
     edges = np.array([segment.start for segment in prediction.segments] + [duration])
     kind: Literal["post"] = "post"

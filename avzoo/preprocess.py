@@ -168,13 +168,14 @@ class Preprocess:
         """
         if numbers is None:
             return cls()
-        if isinstance(numbers, cls):
+        if isinstance(numbers, Preprocess):
             return numbers
+        given = dict(numbers)
         known = [f.name for f in dataclasses.fields(cls)]
-        for key in dict(numbers):
+        for key in given:
             if key not in known:
                 raise AvzooError(f"preprocess has no number called {key!r}{did_you_mean(key, known)}; it has {known}")
-        return cls(**dict(numbers))
+        return cls(**given)
 
     def fingerprint(self) -> str:
         """16 hex digits that change whenever the features would: the key of the feature cache."""
@@ -222,7 +223,7 @@ class Preprocessor:
                 f" ({p.seconds:g} s); read it with read_clip(..., seconds={p.seconds:g})"
             )
         waveform = audio.resample(audio.mono(clip.waveform.to(self.device)), clip.sample_rate, p.sample_rate)
-        segments = waveform[: round(p.segment_seconds * p.sample_rate) * p.segments].unflatten(0, (p.segments, -1))
+        segments = waveform[: round(p.segment_seconds * p.sample_rate) * p.segments].reshape(p.segments, -1)
         bank = audio.mel_bank(
             sample_rate=p.sample_rate, n_fft=p.n_fft, n_mels=p.mels, f_min=p.f_min, f_max=p.f_max, linear_in="mel"
         ).to(self.device)

@@ -28,7 +28,7 @@ from avzoo.models.base import AVModule
 from avzoo.preprocess import Preprocess
 
 
-def read_recipe(text: str) -> Any:  # noqa: ANN401 - whatever the YAML holds
+def read_recipe(text: str) -> Any:
     """Parse a recipe: `{name: AVSDN, ...}` under `model` and `data` becomes jsonargparse's class path form."""
     recipe = yaml.safe_load(text)
     if isinstance(recipe, dict):
@@ -58,7 +58,7 @@ class RecipeBesideCheckpoints(SaveConfigCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
         """Write `recipe.yaml` where this run logs."""
-        if stage != "fit" or not trainer.is_global_zero or trainer.fast_dev_run:
+        if stage != "fit" or not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):
             return
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ class AvzooCLI(LightningCLI):
         known = LightningCLI.subcommands()
         return {key: known[key] for key in ("fit", "validate", "test")} | {"extract": {"model", "datamodule"}}
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Lightning's signature
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer that logs to `runs/<recipe>/version_<n>` and keeps the best and the last checkpoint there."""
         options = self.config_init[self.subcommand]["trainer"]
         fitting = self.subcommand == "fit" and not options["fast_dev_run"]
@@ -112,12 +112,12 @@ class AvzooCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say where the result is."""
-        best = next(c for c in self.trainer.callbacks if isinstance(c, ModelCheckpoint))
-        if best.best_model_score is not None:
+        best = self.trainer.checkpoint_callback
+        if isinstance(best, ModelCheckpoint) and best.best_model_score is not None:
             print(f"best {best.monitor} {float(best.best_model_score):.4f}: {best.best_model_path}")
 
 
-def _plain(preprocess: Any) -> dict[str, Any]:  # noqa: ANN401 - a Preprocess, or jsonargparse's view of one
+def _plain(preprocess: Any) -> dict[str, Any]:
     return preprocess.to_dict() if isinstance(preprocess, Preprocess) else dict(vars(preprocess))
 
 

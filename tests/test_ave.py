@@ -354,7 +354,7 @@ def test_the_command_line_reads_the_signature(root: Path) -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(AVE, "data")
     given = ["--data.root", str(root), "--data.features", str(root), "--data.splits", "lists", "--data.maps", "keep"]
-    data = parser.instantiate(parser.parse_args(given)).data
+    data = AVE(**parser.parse_args(given).data.as_dict())
     assert data.load("val").visual.shape == (1, 1, 10, 49, 4)
     documented = inspect.getdoc(AVE) or ""
     assert [name for name in inspect.signature(AVE).parameters if f"\n    {name}: " not in documented] == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -45,6 +47,6 @@ def run(options: argparse.Namespace) -> None:
         console.print(f"[dim]{entry.name} is trained by[/dim] {entry.train_command}")
 
 
-def _metric(metric: dict[str, object]) -> str:
-    spread = f" ± {100 * float(str(metric['sd'])):.1f}" if "sd" in metric else ""
-    return f"{metric['name']} {100 * float(str(metric['mean'])):.1f}{spread} % ({metric['split']}, {metric['seeds']} seeds)"
+def _metric(metric: Mapping[str, Any]) -> str:
+    spread = f" ± {100 * metric['sd']:.1f}" if "sd" in metric else ""
+    return f"{metric['name']} {100 * metric['mean']:.1f}{spread} % ({metric['split']}, {metric['seeds']} seeds)"

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layout",
         choices=["ave", "tau", "clips"],
         default="ave",
-        help="ave: events with Annotations.txt; tau: scenes with separate sound; clips: a folder per class (default ave)",
+        help="ave: events and Annotations.txt; tau: scenes, sound apart; clips: a folder per class (default ave)",
     )
     parser.add_argument("--train", type=int, default=48, help="clips to train on (default 48)")
     parser.add_argument("--val", type=int, default=12, help="clips to choose by (default 12; the tau layout has none)")

@@ -96,6 +96,21 @@ def overlay(samples: int, hits: Iterable[tuple[float, Samples]], rate: int) -> S
     return out
 
 
+def knock(rng: Rng, rate: int, seconds: float, low: float, high: float) -> Samples:
+    """The noise of a pick, a hammer or a heel: it dies away by 1 / e in `seconds`, and is 8 times that long."""
+    length = int(8 * seconds * rate)
+    return unit(noise(rng, length, rate, low=low, high=high) * np.exp(-np.arange(length) / (seconds * rate)))
+
+
+def echo(rng: Rng, wave: Samples, rate: int) -> Samples:
+    """The waveform in a room: itself and an echo that dies away in about a tenth of a second [samples]."""
+    length, decay = int(0.5 * rate), rng.uniform(0.05, 0.14)
+    tail = rng.standard_normal(length) * np.exp(-np.arange(length) / (decay * rate))
+    size = wave.size + length
+    wet = np.fft.irfft(np.fft.rfft(wave, size) * np.fft.rfft(tail, size), size)[: wave.size]
+    return unit(unit(wave) + rng.uniform(0.2, 0.6) * unit(wet))
+
+
 def beats(rng: Rng, samples: int, rate: int, every: float, jitter: float = 0.1) -> Curve:
     """Times in seconds about `every` seconds apart, from near 0 up to the end; never none."""
     count = int(samples / rate / every) + 1
@@ -116,10 +131,11 @@ def drone(rng: Rng, samples: int, rate: int) -> Samples:
     amplitudes = k**-0.6 * np.where(k % 2, 0.6, 1.0)
     drift = 1 + 0.02 * wander(rng, samples, rate, 1.0)
     rotors = [
-        tone(rng, pitch * detune * drift * (1 + 0.006 * wander(rng, samples, rate, 6.0)), rate, amplitudes)
+        tone(rng, pitch * detune * drift * (1 + 0.015 * wander(rng, samples, rate, 25.0)), rate, amplitudes)
         for detune in rng.uniform(0.97, 1.03, 4)
     ]
-    return unit(np.sum(rotors, axis=0) + 0.5 * noise(rng, samples, rate, low=1500, high=6000))
+    air = noise(rng, samples, rate, low=60, high=6000, tilt=1) * (1 + 0.5 * wander(rng, samples, rate, 3.0))
+    return unit(unit(np.sum(rotors, axis=0)) + rng.uniform(0.3, 0.9) * air)
 
 
 def helicopter(rng: Rng, samples: int, rate: int) -> Samples:
@@ -127,36 +143,33 @@ def helicopter(rng: Rng, samples: int, rate: int) -> Samples:
     blade = rng.uniform(10, 20) * (1 + 0.01 * wander(rng, samples, rate, 1.0))
     phase = 2 * np.pi * np.cumsum(blade) / rate
     slap = np.exp(rng.uniform(2, 4) * (np.cos(phase) - 1))
-    chop = noise(rng, samples, rate, low=60, high=1200, tilt=1) * (0.15 + slap)
+    chop = noise(rng, samples, rate, low=80, high=4000, tilt=1) * (rng.uniform(0.2, 0.5) + slap)
     thump = tone(rng, blade, rate, np.exp(-(((np.arange(1, 13) - 4) / 4) ** 2)))
     whine = tone(rng, rng.uniform(1800, 3200) * (1 + 0.005 * wander(rng, samples, rate, 2.0)), rate, np.ones(2))
     tail = tone(rng, 5.2 * blade, rate, 1 / np.arange(1, 9))
-    return unit(2 * unit(chop) + thump + 0.5 * tail + 0.06 * whine)
+    return unit(2 * unit(chop) + 0.7 * thump + 0.7 * tail + 0.05 * whine)
 
 
 def mandolin(rng: Rng, samples: int, rate: int) -> Samples:
     """Tremolo on a double course of bright short strings, about ten strokes a second."""
     strokes = beats(rng, samples, rate, 1 / rng.uniform(8.5, 12))
     held = int(rng.integers(4, 10))  # strokes a note
-    notes = tune(rng, 330, 620, len(strokes) // held + 1)
-    length = int(0.5 * rate)
-    plucked = [
-        string(rng, p, length, rate, ring=0.25, dark=0.6) + string(rng, p * 1.004, length, rate, ring=0.25, dark=0.6)
-        for p in notes
-    ]
-    gains = rng.uniform(0.5, 1.0, len(strokes))
-    return unit(
-        overlay(
-            samples, ((t, g * plucked[i // held]) for i, (t, g) in enumerate(zip(strokes, gains, strict=True))), rate
-        )
-    )
+    pick = 0.3 * knock(rng, rate, 0.006, 250, 4000)
+
+    def course(pitch: float) -> Samples:
+        pair = [string(rng, p, rate // 2, rate, ring=0.3, dark=0.9) for p in (pitch, 1.004 * pitch)]
+        return overlay(rate // 2, ((0, wave) for wave in (*pair, pick)), rate)
+
+    courses = [course(pitch) for pitch in tune(rng, 260, 560, len(strokes) // held + 1)]
+    hits = ((t, rng.uniform(0.4, 1.0) * courses[i // held]) for i, t in enumerate(strokes))
+    return unit(overlay(samples, hits, rate))
 
 
 def saxophone(rng: Rng, samples: int, rate: int) -> Samples:
     """A reed: long notes rich in harmonics up to a formant, vibrato that grows, a little breath."""
     every = rng.uniform(0.5, 1.6)
     starts = beats(rng, samples, rate, every, jitter=0.3)
-    notes = tune(rng, 140, 320, len(starts))
+    notes = tune(rng, 130, 420, len(starts))
     time = np.arange(samples) / rate
     note = np.maximum(np.searchsorted(starts, time, side="right") - 1, 0)
     since = np.maximum(time - starts[note], 0)
@@ -164,38 +177,33 @@ def saxophone(rng: Rng, samples: int, rate: int) -> Samples:
     scoop = 1 - 0.03 * np.exp(-since / 0.05)
     k = np.arange(1, 25)
     formant = 1 + 2.5 * np.exp(-(((k * notes.mean() - rng.uniform(600, 1100)) / 450) ** 2))
-    body = tone(rng, notes[note] * vibrato * scoop, rate, formant / k**1.1)
-    swell = np.clip(since / 0.06, 0.05, 1) * (0.75 + 0.25 * np.exp(-since))
-    return unit((body + 0.06 * noise(rng, samples, rate, low=800, high=6000)) * swell)
+    body = tone(rng, notes[note] * vibrato * scoop, rate, formant / k**1.4)
+    left = np.append(starts[1:], samples / rate)[note] - time
+    swell = np.clip(since / 0.06, 0.03, 1) * np.clip(left / 0.15, 0.03, 1) * (0.6 + 0.4 * np.exp(-2 * since))
+    return unit((body + 0.12 * noise(rng, samples, rate, low=200, high=4000, tilt=1)) * swell)
 
 
 def guitar(rng: Rng, samples: int, rate: int) -> Samples:
-    """Single low notes, picked one after the other and left ringing."""
-    starts = beats(rng, samples, rate, rng.uniform(0.22, 0.6))
-    notes = tune(rng, 98, 200, len(starts))
-    ring, dark = rng.uniform(0.5, 1.1), rng.uniform(0.9, 1.4)
-    length = int(2 * rate)
-    return unit(
-        overlay(
-            samples,
-            ((t, string(rng, p, length, rate, ring=ring, dark=dark)) for t, p in zip(starts, notes, strict=True)),
-            rate,
-        )
-    )
+    """Single low notes, picked one after the other and left ringing in a wooden body."""
+    starts = beats(rng, samples, rate, rng.uniform(0.16, 0.5))
+    notes = tune(rng, 85, 240, len(starts))
+    ring, dark = rng.uniform(0.3, 0.8), rng.uniform(1.0, 1.5)
+    body = 0.35 * knock(rng, rate, 0.015, 80, 500)
+    hits = [(t, string(rng, p, 2 * rate, rate, ring=ring, dark=dark)) for t, p in zip(starts, notes, strict=True)]
+    return unit(overlay(samples, [*hits, *((t, body) for t in starts)], rate))
 
 
 def grand_piano(rng: Rng, samples: int, rate: int) -> Samples:
-    """Hammered chords: stiff strings in threes, a felt knock, a long decay."""
-    starts = beats(rng, samples, rate, rng.uniform(0.4, 1.1))
-    root, length = rng.uniform(130, 330), int(2.5 * rate)
+    """Hammered chords: inharmonic strings in detuned pairs, a felt knock, a long decay."""
+    starts = beats(rng, samples, rate, rng.uniform(0.3, 0.9))
+    root, dark, length = rng.uniform(90, 380), rng.uniform(1.0, 1.5), int(2.5 * rate)
+    felt = 0.5 * knock(rng, rate, 0.012, 60, 700)
 
     def chord() -> Samples:
-        degrees = rng.choice([-12, 0, 3, 4, 7, 9, 12, 16], size=int(rng.integers(2, 5)), replace=False)
-        strings = [string(rng, root * 2 ** (d / 12), length, rate, ring=1.6, dark=1.3, stiff=4e-4) for d in degrees]
-        knock = noise(rng, rate // 20, rate, low=100, high=900) * np.exp(-np.arange(rate // 20) / (0.008 * rate))
-        strings.append(np.pad(0.25 * knock, (0, length - knock.size)).astype(np.float32))
-        struck: Samples = rng.uniform(0.6, 1.0) * np.sum(strings, axis=0)
-        return struck
+        degrees = rng.choice([-12, 0, 3, 4, 7, 9, 12, 16], size=int(rng.integers(1, 5)), replace=False)
+        pitches = [root * 2 ** (d / 12) * detune for d in degrees for detune in (1.0, 1.0012)]
+        strings = [string(rng, p, length, rate, ring=1.2, dark=dark, stiff=4e-4) for p in pitches]
+        return rng.uniform(0.5, 1.0) * overlay(length, ((0, wave) for wave in (*strings, felt)), rate)
 
     return unit(overlay(samples, ((t, chord()) for t in starts), rate))
 
@@ -246,7 +254,8 @@ def soundtrack(parts: Sequence[tuple[Sound | None, int]], rng: Rng, rate: int, f
     for sound, seconds in parts:
         if sound is not None:
             gain = 10 ** (rng.uniform(-24, -14) / 20)
-            out[first : first + seconds * rate] += gain * fade(sound(rng, seconds * rate, rate), rate // 50)
+            part = echo(rng, sound(rng, seconds * rate, rate), rate)
+            out[first : first + seconds * rate] += gain * fade(part, rate // 50)
         first += seconds * rate
     wave: Samples = np.tanh(out).astype(np.float32)
     return wave

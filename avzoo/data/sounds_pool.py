@@ -21,7 +21,7 @@ import lightning as L
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
 from avzoo.audio import mono, resample
 from avzoo.audio_encoder import SoundBatch
@@ -94,10 +94,8 @@ class SoundPool(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[SoundBatch]:
         """Random crops, augmented."""
         pool, _ = self._loaded()
-        crops = _Crops(pool, self.classes.index(self.background), self.batch_size, self.steps, self.unnamed_share)
-        epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        crops.seed = self.seed * 1_000_003 + epoch
-        return DataLoader(crops, batch_size=None, num_workers=self.workers)
+        crops = _Crops(pool, self.classes.index(self.background), self.batch_size, self.unnamed_share)
+        return DataLoader(crops, None, sampler=_Seeds(self.steps, self.seed), num_workers=self.workers)
 
     def val_dataloader(self) -> DataLoader[SoundBatch]:
         """The named seconds of validation as they are."""
@@ -138,57 +136,66 @@ def _read_sound(path: Path) -> Tensor:
     return resample(mono(clip.waveform), clip.sample_rate, RATE)[: SECONDS * RATE]
 
 
-class _Crops(IterableDataset[SoundBatch]):
-    """Endless variety: `steps` batches of random crops a pass, augmented; made by whole batches, which is fast."""
+class _Seeds(Sampler[int]):
+    """The seeds of an epoch's batches, other ones each epoch."""
 
-    def __init__(self, pool: _Pool, background: int, batch_size: int, steps: int, unnamed_share: float) -> None:
-        self.pool, self.batch_size, self.steps, self.seed = pool, batch_size, steps, 0
+    def __init__(self, steps: int, seed: int) -> None:
+        self.steps, self.next = steps, seed * 1_000_003
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[int]:
+        first, self.next = self.next, self.next + self.steps
+        yield from range(first, first + self.steps)
+
+
+class _Crops(Dataset[SoundBatch]):
+    """Batches of random crops, augmented; the index is the seed."""
+
+    def __init__(self, pool: _Pool, background: int, batch_size: int, unnamed_share: float) -> None:
+        self.pool, self.batch_size = pool, batch_size
         unnamed = pool.label[:, 0] < 0
-        self.weights = torch.where(unnamed, unnamed_share / max(1, int(unnamed.sum())), (1 - unnamed_share) / max(1, int((~unnamed).sum())))
+        shares = torch.tensor([1 - unnamed_share, unnamed_share]) / torch.bincount(unnamed.long(), minlength=2)
+        self.weights = shares[unnamed.long()]
         calm = (pool.label < 0) | (pool.label == background)
         self.calm = calm.nonzero()  # [n, 2]: clip and second that can lie behind a named sound
 
-    def __iter__(self) -> Iterator[SoundBatch]:
-        generator = torch.Generator().manual_seed(self.seed)
-        self.seed += 1  # the next pass differs even where the loader is kept
-        for _ in range(self.steps):
-            yield self._batch(generator)
-
-    def _batch(self, g: torch.Generator) -> SoundBatch:
+    def __getitem__(self, seed: int) -> SoundBatch:
+        g = torch.Generator().manual_seed(seed)
         n = self.batch_size
         clip = torch.multinomial(self.weights, n, replacement=True, generator=g)
         speed = torch.where(torch.rand(n, generator=g) < 0.3, 1.0, 2 ** _uniform(n, -0.3, 0.3, g))  # +-3.6 semitones
-        start = torch.rand(n, generator=g) * (SECONDS * RATE - 1 - RATE * speed)
-        sound = self._read(clip, start, speed)
-        first, last = (start / RATE).long(), ((start + RATE * speed - 1) / RATE).long()
-        label = self.pool.label[clip, first]
-        changes = torch.stack([self.pool.label[clip, s.clamp(max=SECONDS - 1)] for s in (first + 1, last)])
-        label = torch.where((changes == label).all(0) | (first == last), label, -1)
+        length = (RATE * speed).long()
+        start = (torch.rand(n, generator=g) * (SECONDS * RATE - length)).long()
+        sound = self._read(clip, start, length)
+        first, last = start // RATE, (start + length - 1) // RATE  # at 1.23 s, a crop touches two or three seconds
+        touched = [self.pool.label[clip, second] for second in (first, (first + last) // 2, last)]
+        label = torch.where((touched[0] == touched[1]) & (touched[0] == touched[2]), touched[0], -1)
 
         # A background behind it, 0 to 25 dB lower; or any other sound as loud as it, and then no name fits.
         behind = self.calm[torch.randint(len(self.calm), (n,), generator=g)]
-        other = self._read(behind[:, 0], behind[:, 1] * float(RATE), torch.ones(n))
+        other = self._read(behind[:, 0], behind[:, 1] * RATE, torch.full((n,), RATE))
         kind = torch.rand(n, generator=g)
         shuffled = torch.randperm(n, generator=g)
         any_other = kind < 0.15
-        other = torch.where(any_other[:, None], sound[shuffled], other)
+        other[any_other] = sound[shuffled][any_other]
         below = torch.where(any_other, _uniform(n, -6, 6, g), _uniform(n, 0, 25, g))
-        other = other * (_level(sound) / _level(other)) * _decibels(-below)
-        sound = torch.where((kind < 0.6)[:, None], sound + other, sound)
+        gain = _level(sound) / _level(other) * _decibels(-below)
+        sound.addcmul_(other, torch.where((kind < 0.6)[:, None], gain, 0.0))
         label = torch.where(any_other & (label[shuffled] != label), -1, label)
 
         sound = _filter(sound, g)
-        noise = torch.randn(sound.shape, generator=g) * _level(sound) * _decibels(-_uniform(n, 10, 50, g))
-        sound = torch.where(torch.rand(n, 1, generator=g) < 0.5, sound + noise, sound)
+        noisy = torch.rand(n, generator=g) < 0.5
+        noise = torch.randn(int(noisy.sum()), RATE, generator=g) * _level(sound[noisy])
+        sound[noisy] += noise * _decibels(-_uniform(len(noise), 10, 50, g))
         return SoundBatch(sound * _decibels(_uniform(n, -12, 8, g)), label)
 
-    def _read(self, clip: Tensor, start: Tensor, speed: Tensor) -> Tensor:
-        """One second from each `start` (samples), read at `speed` times the rate, linearly interpolated: `[n, RATE]`."""
-        place = start[:, None] + torch.arange(RATE) * speed[:, None]
-        left = place.floor().long().clamp(max=SECONDS * RATE - 2)
-        share = place - left
-        row = clip[:, None]
-        return self.pool.waveform[row, left] * (1 - share) + self.pool.waveform[row, left + 1] * share
+    def _read(self, clip: Tensor, start: Tensor, length: Tensor) -> Tensor:
+        """`length` samples from each `start`, squeezed or stretched to one second: `[n, RATE]`."""
+        rows = zip(clip.tolist(), start.tolist(), length.tolist(), strict=True)
+        crops = (self.pool.waveform[c, s : s + size] for c, s, size in rows)
+        return torch.stack([x if len(x) == RATE else interpolate(x[None, None], RATE, mode="linear")[0, 0] for x in crops])
 
 
 def _uniform(n: int, low: float, high: float, g: torch.Generator) -> Tensor:
@@ -201,18 +208,17 @@ def _decibels(db: Tensor) -> Tensor:
 
 def _level(sound: Tensor) -> Tensor:
     """Root mean square of `[n, samples]` as `[n, 1]`, never zero."""
-    return sound.square().mean(1, keepdim=True).sqrt().clamp(min=1e-4)
+    return (torch.linalg.vector_norm(sound, dim=1, keepdim=True) / sound.shape[1] ** 0.5).clamp(min=1e-4)
 
 
 def _filter(sound: Tensor, g: torch.Generator) -> Tensor:
     """A random smooth equaliser of +-8 dB for most, and for a third a room: a decaying noise of 50 to 400 ms."""
     n, samples = sound.shape
     knots = (torch.rand(n, 1, 9, generator=g) * 2 - 1) * 8
-    curve = interpolate(knots, 257, mode="linear", align_corners=True)[:, 0]
+    curve = 10 ** (interpolate(knots, 257, mode="linear", align_corners=True)[:, 0] / 20)
     # Knots are even in the square root of frequency: finer where hearing is.
     where = torch.linspace(0, 1, samples // 2 + 1).sqrt() * 256
-    gains = _decibels(curve[:, where.long()].flatten()).view(n, -1)
-    spectrum = torch.fft.rfft(sound) * gains
+    spectrum = torch.fft.rfft(sound).mul_(curve[:, where.long()])
     room = torch.rand(n, generator=g) < 0.33
     if room.any():
         count = int(room.sum())

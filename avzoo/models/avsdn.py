@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from avzoo.errors import AvzooError
 from avzoo.metrics import SegmentAccuracy
 from avzoo.models.base import AVModule
-from avzoo.preprocess import Preprocess
+from avzoo.preprocess import Batch, Preprocess
 
 State = tuple[Tensor, Tensor]  # hidden and cell state of an LSTM, each [directions, batch, hidden]
 
@@ -92,7 +92,8 @@ class AudioGuidedAttention(nn.Module):
         heard = self.from_audio(self.audio(audio)).unsqueeze(-1)  # [batch, time, regions, 1]
         seen = self.from_visual(self.visual(maps))  # [batch, time, regions, regions]
         weights = self.score(torch.tanh(seen + heard)).softmax(-2)  # [batch, time, regions, 1]
-        return (weights * maps).sum(-2)
+        pooled: Tensor = (weights * maps).sum(-2)
+        return pooled
 
 
 class AVSDN(AVModule):
@@ -165,8 +166,13 @@ class AVSDN(AVModule):
         ):
             if given not in allowed:
                 raise AvzooError(f"{name} is {given!r}, expected one of {allowed}")
-        classes, preprocess = self.classes, self.preprocess.to_dict()
+        classes, preprocess = self.classes, self.preprocess.to_dict()  # plain JSON types, as checkpoints keep them
         self.save_hyperparameters()
+        self.input_dims, self.has_attention = (audio_dim, visual_dim), attention
+        self.relu_states, self.concat_global, self.decoder_init = relu_states, concat_global, decoder_init
+        self.loss_kind, self.weak, self.weak_target = loss, weak, weak_target
+        self.feature_dropout = feature_dropout
+        self.lr, self.lr_step, self.weight_decay = lr, lr_step, weight_decay
         directions = 2 if bidirectional else 1
         if attention:
             self.attention = AudioGuidedAttention(audio_dim, visual_dim)
@@ -201,8 +207,7 @@ class AVSDN(AVModule):
 
     def _decode(self, audio: Tensor, visual: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """The logits, and the label-guided states' own video-level logits `[batch, classes]` if there are any."""
-        options = self.hparams
-        regions = [self.attention.from_visual.out_features] if options["attention"] else []
+        regions = [self.attention.from_visual.out_features] if self.has_attention else []
         audio_form, visual_form = [options["audio_dim"]], [*regions, options["visual_dim"]]
         if (
             [*audio.shape[2:]] != audio_form
@@ -214,31 +219,31 @@ class AVSDN(AVModule):
                 f" {str(audio_form)[1:]} and [batch, time, {str(visual_form)[1:]}: set audio_dim and visual_dim to the"
                 " features' sizes; attention takes maps, all else takes vectors"
             )
-        audio = F.dropout(audio, options["feature_dropout"], self.training)
-        visual = F.dropout(visual, options["feature_dropout"], self.training)
-        if options["attention"]:
+        audio = F.dropout(audio, self.feature_dropout, self.training)
+        visual = F.dropout(visual, self.feature_dropout, self.training)
+        if self.has_attention:
             visual = self.attention(audio, visual)
         state, guide = self.initial_state(audio, visual, lengths)
         inputs = torch.cat([audio, visual], dim=-1)
-        if options["concat_global"]:
+        if self.concat_global:
             hidden = state[0].transpose(0, 1).flatten(1)  # [batch, directions * hidden]
             inputs = torch.cat([inputs, hidden.unsqueeze(1).expand(-1, inputs.shape[1], -1)], dim=-1)
         decoded = read(self.decoder, inputs, lengths, (state[0].contiguous(), state[1].contiguous()))[0]
-        if options["relu_states"]:
+        if self.relu_states:
             decoded = decoded.relu()
         return self.classifier(decoded), guide
 
     def initial_state(
         self, audio: Tensor, visual: Tensor, lengths: Tensor | None = None
     ) -> tuple[State, Tensor | None]:
-        """What the decoder starts from, each state `[directions, batch, hidden]`, and the label-guided logits if any."""
-        start = self.hparams["decoder_init"]
+        """What the decoder starts from, `[directions, batch, hidden]` each, and the label-guided logits if any."""
+        start = self.decoder_init
         states = []
         if start != "visual":
             states.append(self.audio_encoder(audio, lengths))
         if start != "audio":
             states.append(self.visual_encoder(visual, lengths))
-        if self.hparams["relu_states"]:
+        if self.relu_states:
             states = [(hidden.relu(), cell.relu()) for hidden, cell in states]
         if len(states) == 1:
             return states[0], None
@@ -251,7 +256,7 @@ class AVSDN(AVModule):
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:
         """The loss of scores `[batch, time, classes]` against segment labels `[batch, time]` (sec. 2.3)."""
         one_hot = F.one_hot(label, len(self.classes)).float()
-        if not self.hparams["weak"]:
+        if not self.weak:
             return self._distribution_loss(logits, one_hot)
         return self._distribution_loss(logits.mean(1), self.video_target(label))
 
@@ -261,7 +266,7 @@ class AVSDN(AVModule):
         "mil" takes the video's category; a video of background alone is background.
         """
         shares = F.one_hot(label, len(self.classes)).float().mean(1)
-        if self.hparams["weak_target"] == "average":
+        if self.weak_target == "average":
             return shares
         events = shares.clone()
         events[:, -1] = torch.where(shares[:, :-1].sum(-1) > 0, 0.0, 1.0)
@@ -271,14 +276,14 @@ class AVSDN(AVModule):
         """The chosen loss of logits against distributions, both `[..., classes]`; in float32 whatever the precision."""
         logits = logits.float()
         with torch.autocast(logits.device.type, enabled=False):
-            if self.hparams["loss"] == "ce":
+            if self.loss_kind == "ce":
                 return -(target * logits.log_softmax(-1)).sum(-1).mean()
             posterior = logits.softmax(-1)
-            if self.hparams["loss"] == "bce":
+            if self.loss_kind == "bce":
                 return F.binary_cross_entropy(posterior, target)
             return F.multilabel_soft_margin_loss(posterior.flatten(0, -2), target.flatten(0, -2))
 
-    def training_step(self, batch: Any, _: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
         """One loss; label-guided states add their own."""
         logits, guide = self._decode(batch.audio, batch.visual)
         loss = self.loss(logits, batch.label)
@@ -289,9 +294,8 @@ class AVSDN(AVModule):
 
     def configure_optimizers(self) -> Any:
         """Adam, a tenth of the learning rate every `lr_step` steps."""
-        options = self.hparams
-        optimizer = torch.optim.Adam(self.parameters(), lr=options["lr"], weight_decay=options["weight_decay"])
-        if not options["lr_step"]:
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        if not self.lr_step:
             return optimizer
-        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, options["lr_step"], gamma=0.1)
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, self.lr_step, gamma=0.1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

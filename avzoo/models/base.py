@@ -86,23 +86,23 @@ class AVModule(L.LightningModule, ABC):
 
     # -- the order of a step -----------------------------------------------------------------------------------------
 
-    def setup(self, stage: str) -> None:
+    def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
         """Refuse data with another label order."""
         data = getattr(self._trainer, "datamodule", None)
         if data is not None:
             self.check_classes(data.classes)
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
         """One loss."""
         loss = self.loss(self(batch.audio, batch.visual), batch.label)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.label))
         return loss
 
-    def validation_step(self, batch: Batch, _: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         """Loss and metric."""
         self._evaluate("val", batch)
 
-    def test_step(self, batch: Batch, _: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         """Loss and metric."""
         self._evaluate("test", batch)
 
