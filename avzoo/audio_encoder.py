@@ -8,6 +8,7 @@ Google) and taught the sounds of avemix by name, on crops that were mixed, filte
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +45,7 @@ class SoundBatch(NamedTuple):
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions with a shortcut (ResNet's basic block); `[batch, inputs, h, w]` to `[batch, width, h', w']`."""
+    """Two 3x3 convolutions with a shortcut (ResNet's basic block); `[batch, inputs, h, w]` in."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
@@ -59,8 +60,8 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `[batch, inputs, height, width]` to `[batch, width, height / stride, width / stride]`."""
         out = self.bn1(self.conv1(x)).relu()
-        out = self.bn2(self.conv2(out))
-        return (out + self.shortcut(x)).relu()
+        merged: Tensor = self.bn2(self.conv2(out)) + self.shortcut(x)
+        return merged.relu()
 
 
 class AudioEncoder(nn.Module):
@@ -79,11 +80,9 @@ class AudioEncoder(nn.Module):
         super().__init__()
         self.dim = dim
         self.norm = nn.BatchNorm1d(FRONT_END["mels"])  # per band
-        self.stem = nn.Sequential(
-            nn.Conv2d(1, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
-        )
+        self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
         blocks: list[nn.Module] = []
-        for stage, (inputs, width) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+        for stage, (inputs, width) in enumerate(pairwise(widths), start=1):
             blocks.append(Residual(inputs, width, 2))
             if stage > len(widths) - 3:
                 blocks += [Residual(width, width, 1) for _ in range(depth - 1)]
@@ -120,7 +119,9 @@ def export(checkpoint: Path, path: Path) -> None:
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     encoder = {key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")}
     if encoder.keys() != AudioEncoder().state_dict().keys():
-        raise AvzooError(f"{checkpoint}: not a checkpoint of AudioDistillation, its encoder has keys {list(encoder)[:3]}")
+        raise AvzooError(
+            f"{checkpoint}: not a checkpoint of AudioDistillation, its encoder has keys {list(encoder)[:3]}"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     half = {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in encoder.items()}
     save_file(half, path)

@@ -140,6 +140,8 @@ def write(
         "files": manifest(unfinished),
     }
     (unfinished / "config.json").write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    for file in unfinished.iterdir():
+        file.chmod(0o644)  # safetensors writes for the owner alone
     replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     if folder.exists():
         folder.rename(replaced)

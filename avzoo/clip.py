@@ -19,7 +19,7 @@ come, the window is decoded sequentially instead (`DecodeStats.fallback` says wh
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -83,7 +83,7 @@ class Clip:
     """One window of a media file, decoded.
 
     Attributes:
-        frames: uint8 `[time, 3, height, width]`, RGB, upright (rotation metadata applied).
+        frames: uint8 `[time, 3, height, width]`, RGB, upright (rotation metadata applied); channels last in memory.
         frame_times: float64 `[time]`, s: the instants asked for, counted from `start`.
         waveform: float32 `[channels, samples]` in [-1, 1], `round(seconds * sample_rate)` samples long.
         sample_rate: Hz, as in the file; 0 where no sound was asked for.
@@ -204,32 +204,16 @@ def read_clip(
     path = _existing(path)
     sound_path = _existing(audio_path) if audio_path is not None else path
     beside = audio and sound_path != path
-    part = _read(
-        path, _Window(start, seconds, tuple(times), audio and not beside, on_missing_audio, sequential, threads)
-    )
+    want = _Window(start, seconds, tuple(times), audio and not beside, on_missing_audio, sequential, threads)
+    clip = _read(path, want)
     if beside:
-        sound = _read(sound_path, _Window(start, seconds, (), True, on_missing_audio, sequential, threads))
-        damage = "; ".join(filter(None, (part.damage, sound.damage)))
-        part = replace(
-            part,
-            waveform=sound.waveform,
-            sample_rate=sound.sample_rate,
-            padded=(max if damage else min)(part.padded, sound.padded) if times else sound.padded,
-            damage=damage,
-        )
-    if part.damage and on_damage == "error":
-        raise MediaError(f'{part.damage}; on_damage="pad" takes the file as it is')
-    return Clip(
-        frames=part.frames,
-        frame_times=torch.tensor(list(times), dtype=torch.float64),
-        waveform=part.waveform,
-        sample_rate=part.sample_rate,
-        id=path.stem,
-        start=start,
-        padded=part.padded,
-        damage=part.damage,
-        stats=part.stats,
-    )
+        sound = _read(sound_path, replace(want, times=(), audio=True))
+        damage = "; ".join(filter(None, (clip.damage, sound.damage)))
+        padded = (max if damage else min)(clip.padded, sound.padded) if times else sound.padded
+        clip = replace(clip, waveform=sound.waveform, sample_rate=sound.sample_rate, padded=padded, damage=damage)
+    if clip.damage and on_damage == "error":
+        raise MediaError(f'{clip.damage}; on_damage="pad" takes the file as it is')
+    return clip
 
 
 @dataclass(frozen=True)
@@ -244,21 +228,30 @@ class _Window:
     sequential: bool
     threads: int
 
-    @property
-    def silence(self) -> Tensor:
-        return torch.zeros(1, round(self.seconds * SILENCE_RATE))
+    def clip(self, path: Path) -> Clip:
+        """The window with nothing in it yet: no pictures, and silence where sound is wanted."""
+        return Clip(
+            frames=torch.zeros(0, 3, 0, 0, dtype=torch.uint8),
+            frame_times=torch.tensor(self.times, dtype=torch.float64),
+            waveform=torch.zeros(1, round(self.seconds * SILENCE_RATE)) if self.audio else torch.zeros(0, 0),
+            sample_rate=SILENCE_RATE if self.audio else 0,
+            id=path.stem,
+            start=self.start,
+        )
 
-
-@dataclass(frozen=True)
-class _Part:
-    """What one file gave: the fields of `Clip`."""
-
-    frames: Tensor = field(default_factory=lambda: torch.zeros(0, 3, 0, 0, dtype=torch.uint8))
-    waveform: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
-    sample_rate: int = 0
-    padded: float = 0.0
-    damage: str = ""
-    stats: DecodeStats = field(default_factory=DecodeStats)
+    def check(self, path: Path, *, video: bool, audio: bool, duration: float) -> None:
+        """Raise `MediaError` where a file with these streams and this length cannot give what is wanted."""
+        if self.times and not video:
+            raise MediaError(
+                f"{path}: has no video stream, and pictures were asked for; give times=() to read its sound only"
+            )
+        if self.audio and not audio and self.on_missing_audio == "error":
+            raise MediaError(
+                f'{path}: has no audio stream; on_missing_audio="silence" reads it as silent, audio_path= takes the '
+                "sound from another file"
+            )
+        if 0 < duration <= self.start:
+            raise MediaError(f"{path}: the window begins at {self.start:g} s, but the file is {duration:.2f} s long")
 
 
 def _existing(path: str | Path) -> Path:
@@ -273,7 +266,7 @@ def _existing(path: str | Path) -> Path:
     return path
 
 
-def _read(path: Path, want: _Window) -> _Part:
+def _read(path: Path, want: _Window) -> Clip:
     return _read_sound_file(path, want) if path.suffix.lower() in SOUND_SUFFIXES else _read_container(path, want)
 
 
@@ -291,27 +284,37 @@ def _sound_file(path: Path) -> Iterator[soundfile.SoundFile]:
         ) from error
 
 
-def _read_sound_file(path: Path, want: _Window) -> _Part:
+def _read_sound_file(path: Path, want: _Window) -> Clip:
     """A window of a WAV, FLAC or OGG file."""
-    if want.times:
-        raise MediaError(
-            f"{path}: has no video stream, and pictures were asked for; give times=() to read its sound only"
-        )
     with _sound_file(path) as file:
-        rate, begin = file.samplerate, round(want.start * file.samplerate)
-        if begin >= file.frames:
-            raise MediaError(_outside(path, want, file.frames / rate))
+        rate, begin, length = (
+            file.samplerate,
+            round(want.start * file.samplerate),
+            round(want.seconds * file.samplerate),
+        )
+        if not file.frames:
+            raise MediaError(f"{path}: cannot be read as sound: it holds no samples; it is damaged or was cut short")
+        want.check(path, video=False, audio=True, duration=file.frames / rate)
         file.seek(begin)
-        sound = torch.from_numpy(file.read(round(want.seconds * rate), dtype="float32", always_2d=True).T.copy())
+        sound = torch.from_numpy(file.read(length if want.audio else 0, dtype="float32", always_2d=True).T.copy())
         declared = round(file.frames * _riff_excess(path))
-    missing = round(want.seconds * rate) - sound.shape[1]
+    if not want.audio:
+        return want.clip(path)
+    missing = length - sound.shape[1]
     lost = min(missing, declared - begin - sound.shape[1]) / rate
-    return _Part(
-        waveform=torch.nn.functional.pad(sound, (0, missing)) if want.audio else torch.zeros(0, 0),
-        sample_rate=rate if want.audio else 0,
+    return replace(
+        want.clip(path),
+        waveform=torch.nn.functional.pad(sound, (0, missing)),
+        sample_rate=rate,
         padded=missing / rate,
-        damage=f"{path}: {lost:.1f} s of the sound are missing (the file is cut short)" if lost > TOLERANCE else "",
+        damage=_damage(path, {"sound": lost}),
     )
+
+
+def _damage(path: Path, lost: dict[str, float]) -> str:
+    """A sentence on the seconds lost of each stream; empty where they are within the tolerance."""
+    parts = [f"{seconds:.1f} s of the {what}" for what, seconds in lost.items() if seconds > TOLERANCE]
+    return f"{path}: {' and '.join(parts)} are missing (the file is damaged or cut short)" if parts else ""
 
 
 def _riff_excess(path: Path) -> float:
@@ -345,6 +348,7 @@ class _File:
             self.zero = self.starts[self.video.index]
         self.excess = _riff_excess(path)
         self.count: Counter[str] = Counter()
+        self.fallback = ""
 
     @property
     def duration(self) -> float:
@@ -366,7 +370,7 @@ class _File:
         tag = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))  # Matroska: the last instant
         return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) if tag else None
 
-    def packets(self) -> Iterator[Packet[Stream]]:
+    def packets(self) -> Iterator[Packet[Any]]:
         """The packets from here on; what cannot be read is counted and passed over."""
         while self.count["errors"] <= READ_ERRORS:
             try:
@@ -413,9 +417,7 @@ def _tick(stream: Stream) -> float:
 
 def _stamp(packet: Packet[Any]) -> int:
     """When a packet is shown, in ticks; one without a timestamp stands a second late, so that reading begins early."""
-    if packet.pts is not None:
-        return packet.pts
-    return (packet.dts or 0) + round(1 / packet.time_base)
+    return packet.pts if packet.pts is not None else (packet.dts or 0) + round(1 / packet.time_base)
 
 
 @contextmanager
@@ -425,39 +427,23 @@ def _open(path: Path) -> Iterator[_File]:
     except (av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MediaError(
-            f"{path}: cannot be opened as media ({reason}); it is not a video or sound file, or it was cut before its index"
+            f"{path}: cannot be opened as media ({reason}); it is no video or sound file, or was cut before its index"
         ) from error
     with handle:
         yield _File(path, handle)
 
 
-def _outside(path: Path, want: _Window, duration: float) -> str:
-    return f"{path}: the window begins at {want.start:g} s, but the file is {duration:.2f} s long"
-
-
-def _read_container(path: Path, want: _Window) -> _Part:
+def _read_container(path: Path, want: _Window) -> Clip:
     """A window of a container, read from as far before it as it takes to decode its beginning."""
+    count: Counter[str] = Counter()
     for back in LOOK_BACK:
         with _open(path) as file:
-            _check_streams(file, want)
+            file.count = count
+            want.check(path, video=bool(file.video), audio=bool(file.audio), duration=file.duration)
             packets = _demux(file, want, back)
-            if back == inf or packets.covered:
+            if packets.whole or _covers(file, want, packets, back):
                 return _decode(file, want, packets)
-    raise MediaError(f"{path}: cannot be read")  # not reached: the last of LOOK_BACK returns
-
-
-def _check_streams(file: _File, want: _Window) -> None:
-    if want.times and not file.video:
-        raise MediaError(
-            f"{file.path}: has no video stream, and pictures were asked for; give times=() to read its sound only"
-        )
-    if want.audio and not file.audio and want.on_missing_audio == "error":
-        raise MediaError(
-            f'{file.path}: has no audio stream; on_missing_audio="silence" reads it as silent, '
-            "audio_path= takes the sound from another file"
-        )
-    if 0 < file.duration <= want.start:
-        raise MediaError(_outside(file.path, want, file.duration))
+    raise MediaError(f"{path}: cannot be read")  # not reached: looking back without end reads the whole
 
 
 @dataclass
@@ -469,7 +455,6 @@ class _Packets:
     reach: dict[int, float] = field(default_factory=dict)  # stream index -> end of its last packet, s
     whole: bool = False  # read from the beginning of the file
     ended: bool = True  # read to the end of the file
-    covered: bool = True  # nothing from before these packets is needed
 
 
 def _demux(file: _File, want: _Window, back: float) -> _Packets:
@@ -503,57 +488,41 @@ def _demux(file: _File, want: _Window, back: float) -> _Packets:
         if all(i in passed or now > end + INTERLEAVE for i, end in until.items()):
             got.ended = False
             break
-    if not got.whole:
-        got.covered = _covers_pictures(file, want, got.video) and (back > 0 or _covers_sound(file, want, got.audio))
     return got
 
 
-def _covers_pictures(file: _File, want: _Window, packets: list[Packet[Any]]) -> bool:
-    if not want.times or not file.video:
-        return True
-    shown = _displayed(packets)
-    return bool(shown) and shown[0] <= _ticks(file.video, file.zero + want.start, want.times)[0]
-
-
-def _covers_sound(file: _File, want: _Window, packets: list[Packet[Any]]) -> bool:
-    if not want.audio or not packets or not file.audio:
-        return True
-    tick = _tick(file.audio)
-    return (
-        _stamp(packets[0]) * tick <= max(file.zero + want.start - WARM_UP / 2, file.starts[file.audio.index]) + 2 * tick
-    )
-
-
-def _decode(file: _File, want: _Window, packets: _Packets) -> _Part:
-    """Pictures and sound of the demuxed window, and the verdict on what is missing."""
+def _covers(file: _File, want: _Window, packets: _Packets, back: float) -> bool:
+    """Whether these packets reach far enough back for the first wanted picture and for the codec's warm-up."""
     begin = file.zero + want.start
+    if file.video and want.times:
+        shown = _displayed(packets.video)
+        if not shown or shown[0] > _ticks(file.video, begin, want.times)[0]:
+            return False
+    if file.audio and want.audio and packets.audio and not back:
+        tick = _tick(file.audio)
+        return _stamp(packets.audio[0]) * tick <= max(begin - WARM_UP / 2, file.starts[file.audio.index]) + 2 * tick
+    return True
+
+
+def _decode(file: _File, want: _Window, packets: _Packets) -> Clip:
+    """Pictures and sound of the demuxed window, and the verdict on what is missing."""
+    clip, end = want.clip(file.path), file.zero + want.start + want.seconds
     ends: list[float] = []
     lost: dict[str, float] = {}
-    part = _Part(waveform=want.silence, sample_rate=SILENCE_RATE) if want.audio else _Part()
-    fallback = ""
     if file.video and want.times:
-        end = _end(file, file.video, packets)
-        pictures = _pictures(file, file.video, want, packets.video)
-        fallback = pictures.fallback
-        short = min(end, begin + max(want.times)) - packets.reach.get(file.video.index, begin) - pictures.longest
-        lost["picture"] = max(pictures.late, short if packets.ended else 0.0)
-        part = replace(part, frames=pictures.frames)
-        ends.append(end)
+        ends.append(_end(file, file.video, packets))
+        frames, lost["picture"] = _pictures(file, file.video, want, packets, ends[-1])
+        clip = replace(clip, frames=frames)
     if file.audio and want.audio:
-        end = _end(file, file.audio, packets)
-        waveform, rate, heard = _sound(file, file.audio, want, packets)
-        due = min(end, begin + want.seconds) - max(begin, file.starts[file.audio.index])
-        lost["sound"] = due - heard
-        part = replace(part, waveform=waveform, sample_rate=rate)
-        ends.append(end)
-    damage = [f"{seconds:.1f} s of the {what}" for what, seconds in lost.items() if seconds > TOLERANCE]
-    short = begin + want.seconds - max(ends, default=inf)
-    padded = max([short, 0.0, *(s for s in lost.values() if s > TOLERANCE)])
+        ends.append(_end(file, file.audio, packets))
+        waveform, rate, lost["sound"] = _sound(file, file.audio, want, packets, ends[-1])
+        clip = replace(clip, waveform=waveform, sample_rate=rate)
+    padded = max([0.0, end - max(ends, default=inf), *(s for s in lost.values() if s > TOLERANCE)])
     return replace(
-        part,
+        clip,
         padded=min(padded, want.seconds),
-        damage=f"{file.path}: {' and '.join(damage)} are missing (the file is damaged or cut short)" if damage else "",
-        stats=DecodeStats(**file.count, fallback=fallback),
+        damage=_damage(file.path, lost),
+        stats=DecodeStats(**file.count, fallback=file.fallback),
     )
 
 
@@ -562,23 +531,15 @@ def _end(file: _File, stream: Stream, packets: _Packets) -> float:
     if (end := file.declared_end(stream)) is not None:
         return end
     container = file.container_end
-    reach = packets.reach.get(stream.index, -inf)
     if not packets.ended:
-        return container if container is not None else inf
+        return inf if container is None else container
     # The container's word holds for its longest stream only: another may rightly end before.
     longest = max(packets.reach.values(), default=-inf)
-    return container if container is not None and longest < container - TOLERANCE else reach
+    short = container is not None and longest < container - TOLERANCE
+    return container if short and container is not None else packets.reach.get(stream.index, -inf)
 
 
 # Pictures ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Pictures:
-    frames: Tensor  # uint8 [time, 3, height, width]
-    late: float  # s by which the picture at hand is older than the one that should be on screen, at worst
-    longest: float  # s, the longest time a picture stays
-    fallback: str
 
 
 def _slack(stream: Stream) -> float:
@@ -600,35 +561,32 @@ def _displayed(packets: list[Packet[Any]]) -> list[int]:
     return sorted(_stamp(p) for p in packets[key:] if not p.is_discard and _stamp(p) >= _stamp(packets[key]))
 
 
-def _pictures(file: _File, stream: VideoStream, want: _Window, packets: list[Packet[Any]]) -> _Pictures:
-    """The pictures on screen at the wanted instants."""
+def _pictures(file: _File, stream: VideoStream, want: _Window, got: _Packets, end: float) -> tuple[Tensor, float]:
+    """The pictures on screen at the wanted instants, and the seconds by which they fall short of them."""
     stream.codec_context.thread_count = want.threads
-    tick = _tick(stream)
-    ticks = _ticks(stream, file.zero + want.start, want.times)
-    shown = _displayed(packets)
+    begin, tick, packets = file.zero + want.start, _tick(stream), got.video
+    ticks, shown = _ticks(stream, begin, want.times), _displayed(packets)
     due = [shown[max(bisect_right(shown, t) - 1, 0)] for t in ticks] if shown else []
-    fallback = "asked for" if want.sequential else _unplannable(file, stream, packets)
+    file.fallback = "asked for" if want.sequential else _unplannable(file, stream, packets)
     images: list[Rgb] = []
     came = due
-    if not fallback:
+    if not file.fallback:
         planned = _planned(file, stream, packets, set(due))
         if planned.keys() == set(due):
             images = [planned[stamp] for stamp in due]
         else:
-            fallback = "a wanted picture did not come"
+            file.fallback = "a wanted picture did not come"
             stream.codec_context.flush_buffers()
-    if fallback:
+    if file.fallback:
         came, images = _in_order(file, stream, packets, ticks)
     if not images:
         raise MediaError(f"{file.path}: no picture of the window can be decoded; the file is damaged")
     place = {t: i for i, t in enumerate(sorted(set(want.times)))}
     stack = np.stack([images[place[t]] for t in want.times])
-    return _Pictures(
-        frames=torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous(),
-        late=max((d - c for d, c in zip(due, came, strict=False)), default=0) * tick,
-        longest=max((b - a for a, b in pairwise(shown)), default=0) * tick,
-        fallback=fallback,
-    )
+    late = max((d - c for d, c in zip(due, came, strict=False)), default=0) * tick
+    longest = max((b - a for a, b in pairwise(shown)), default=0) * tick  # the last picture may stay as long
+    short = min(end, begin + max(want.times)) - got.reach.get(stream.index, begin) - longest if got.ended else 0.0
+    return torch.from_numpy(stack).permute(0, 3, 1, 2), max(late, short)
 
 
 def _unplannable(file: _File, stream: VideoStream, packets: list[Packet[Any]]) -> str:
@@ -692,41 +650,34 @@ def _in_order(
     file: _File, stream: VideoStream, packets: list[Packet[Any]], ticks: list[float]
 ) -> tuple[list[int], list[Rgb]]:
     """Decode every picture from the first keyframe on; returns the timestamp and the image on screen at each tick."""
+    came: list[int] = []
+    images: list[Rgb] = []
+    held: tuple[int, VideoFrame] | None = None
+    for begins, frame in _played(file, stream, packets):
+        answered = (len(ticks) if frame is None else bisect_left(ticks, begins)) - len(images)
+        if held and answered > 0:
+            came += [held[0]] * answered
+            images += [_rgb(file, held[1])] * answered
+        if frame is None or len(images) == len(ticks):
+            break
+        held = begins, frame
+    return came, images
+
+
+def _played(file: _File, stream: VideoStream, packets: list[Packet[Any]]) -> Iterator[tuple[int, VideoFrame | None]]:
+    """Every picture from the first keyframe on with the tick at which it begins, then None."""
     stream.codec_context.skip_frame = "DEFAULT"
     key = next((i for i, p in enumerate(packets) if p.is_keyframe), 0)
     clock = iter(_displayed(packets)) if _unordered(file, stream, packets) else iter(())
     step = round(1 / (_tick(stream) * float(stream.average_rate or 25)))
-    came: list[int] = []
-    images: list[Rgb] = []
-    held: VideoFrame | None = None
     first = now = _stamp(packets[key]) if packets else 0
     for packet in [*packets[key:], None]:
         for frame in file.pictures(packet):
             stamp = next(clock, frame.pts)
-            begins = stamp if stamp is not None else now + step
-            if begins >= first:  # one shown before the first keyframe needs pictures that are not here
-                _show(file, held, now, begins, ticks, came, images)
-                held, now = frame, begins
-        if len(images) == len(ticks):
-            break
-    _show(file, held, now, inf, ticks, came, images)
-    return came, images
-
-
-def _show(
-    file: _File,
-    held: VideoFrame | None,
-    since: int,
-    until: float,
-    ticks: list[float],
-    came: list[int],
-    images: list[Rgb],
-) -> None:
-    """Let the picture `held`, on screen since `since`, answer every tick before `until` that none has answered."""
-    answered = sum(t < until for t in ticks[len(images) :])
-    if held is not None and answered:
-        images.extend([_rgb(file, held)] * answered)
-        came.extend([since] * answered)
+            now = now + step if stamp is None else stamp
+            if now >= first:  # one shown before the first keyframe needs pictures that are not here
+                yield now, frame
+    yield now, None
 
 
 def _rgb(file: _File, frame: VideoFrame) -> Rgb:
@@ -739,8 +690,8 @@ def _rgb(file: _File, frame: VideoFrame) -> Rgb:
 # Sound -------------------------------------------------------------------------------------------------------------
 
 
-def _sound(file: _File, stream: AudioStream, want: _Window, packets: _Packets) -> tuple[Tensor, int, float]:
-    """The waveform of the window, its rate in Hz, and how many seconds of it were decoded."""
+def _sound(file: _File, stream: AudioStream, want: _Window, packets: _Packets, end: float) -> tuple[Tensor, int, float]:
+    """The waveform of the window, its rate in Hz, and the seconds of it that did not come."""
     begin = file.zero + want.start
     rate, channels = stream.codec_context.sample_rate, max(1, stream.codec_context.layout.nb_channels)
     wave: Samples = np.zeros((channels, round(want.seconds * rate)), dtype=np.float32)
@@ -758,31 +709,29 @@ def _sound(file: _File, stream: AudioStream, want: _Window, packets: _Packets) -
             if frame.sample_rate != rate or frame.layout.nb_channels != channels:
                 file.count["errors"] += 1
                 continue
-            if frame.pts is not None:
-                exact = (snap(frame.pts * tick) - begin) * rate
-                # A container's rounded timestamps jitter; only a jump beyond that is a hole.
-                if cursor is None or abs(exact - cursor) > max(2 * tick, JITTER) * rate:
-                    cursor = round(exact)
-            if cursor is None:
-                cursor = 0
+            exact = (snap(frame.pts * tick) - begin) * rate if frame.pts is not None else cursor or 0
+            # A container's rounded timestamps jitter; only a jump beyond that is a hole.
+            if cursor is None or abs(exact - cursor) > max(2 * tick, JITTER) * rate:
+                cursor = round(exact)
             first, last = max(cursor, 0), min(cursor + frame.samples, wave.shape[1])
             if first < last:
                 wave[:, first:last] = _floats(frame)[:, first - cursor : last - cursor]
                 heard += last - first
             cursor += frame.samples
-    return torch.from_numpy(wave), rate, heard / rate
+    due = min(end, begin + want.seconds) - max(begin, file.starts[stream.index])
+    return torch.from_numpy(wave), rate, due - heard / rate
 
 
 def _floats(frame: AudioFrame) -> Samples:
     """[channels, samples] in [-1, 1], scaled by the type of the numbers."""
-    samples = frame.to_ndarray()
+    samples: NDArray[Any] = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(frame.samples, -1).T
     if samples.dtype.kind == "f":
         return samples.astype(np.float32)
     if samples.dtype == np.uint8:
-        return (samples.astype(np.float32) - 128) / 128
-    return np.asarray(samples / 2.0 ** (8 * samples.dtype.itemsize - 1), dtype=np.float32)
+        return ((samples - 128.0) / 128).astype(np.float32)
+    return (samples / 2.0 ** (8 * samples.dtype.itemsize - 1)).astype(np.float32)
 
 
 def _frame_grid(path: Path, stream: AudioStream, packets: _Packets) -> Callable[[float], float]:

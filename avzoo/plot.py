@@ -102,12 +102,12 @@ def timeline(
         1,
         height_ratios=[11 / count * min(1.2, height / width), 0.9, 2.4],
         hspace=0.08,
-        left=0.02,
+        left=0.06,
         right=0.86,
         top=0.91,
         bottom=0.1,
     )
-    figure.text(0.02, 0.955, prediction.video.name, fontsize=13, weight="bold", va="center")
+    figure.text(0.06, 0.955, prediction.video.name, fontsize=13, weight="bold", va="center")
     said = ";  ".join(map(event_text, prediction.events[:3])) or "no event"
     if prediction.clip is not None:
         said = f"{prediction.clip[0][0]}, {prediction.clip[0][1]:.2f}"
@@ -117,7 +117,7 @@ def timeline(
         left = index * duration / count
         pictures.imshow(
             frame.permute(1, 2, 0).numpy(),
-            extent=(left, left + duration / count, 0, 1),
+            extent=(left, left + 0.985 * duration / count, 0, 1),
             aspect="auto",
             interpolation="bilinear",
         )
@@ -174,6 +174,8 @@ def _draw_waveform(axis: Any, waveform: Tensor, duration: float) -> None:
 
 def _draw_probabilities(axis: Any, prediction: Prediction, duration: float) -> None:
     """A step curve a class, named at its right end where the names do not touch."""
+    from matplotlib.ticker import MaxNLocator
+
     edges = np.array([segment.start for segment in prediction.segments] + [duration])
     kind: Literal["post"] = "post"
     names: list[tuple[float, str, str]] = []
@@ -200,11 +202,11 @@ def _draw_probabilities(axis: Any, prediction: Prediction, duration: float) -> N
     axis.set_xlim(0, duration)
     axis.set_ylim(-0.03, 1.12)
     axis.set_yticks([0, 0.5, 1])
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=12, integer=True))
     axis.grid(axis="y", color="#E4E6E9", lw=0.8)
     axis.set_axisbelow(True)
     axis.set_xlabel("seconds")
     axis.set_ylabel("probability")
-    axis.yaxis.set_label_coords(-0.045, 0.5)
     axis.tick_params(length=0, colors="#555555", pad=2, axis="both", labelsize=9)
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)

@@ -120,8 +120,11 @@ class Preprocess:
             for key, value in backbones.find(name).input.items():
                 if getattr(self, key) == unset[key]:
                     object.__setattr__(self, key, value)
-        object.__setattr__(self, "mean", tuple(self.mean))
-        object.__setattr__(self, "std", tuple(self.std))
+        for f in dataclasses.fields(self):
+            if f.type == "float":  # 10 and 10.0 are one number, so they must have one fingerprint
+                object.__setattr__(self, f.name, float(getattr(self, f.name)))
+        object.__setattr__(self, "mean", tuple(map(float, self.mean)))
+        object.__setattr__(self, "std", tuple(map(float, self.std)))
         if backbones.find(self.audio_backbone).kind != "audio" or backbones.find(self.visual_backbone).kind != "image":
             raise AvzooError(
                 f"audio_backbone is {self.audio_backbone!r} and visual_backbone is {self.visual_backbone!r}:"
@@ -137,6 +140,12 @@ class Preprocess:
             raise AvzooError(
                 f"{self.fps} frames a second and segments of {self.segment_seconds} s make {frames:g}"
                 " frames a segment: expected a whole number"
+            )
+        heard = (self.frames - 1) * self.hop + self.window
+        if heard > self.segment_seconds * self.sample_rate:
+            raise AvzooError(
+                f"segments of {self.segment_seconds:g} s are too short for {self.audio_backbone!r}, which hears"
+                f" {heard / self.sample_rate:g} s at once: set fewer segments or more seconds"
             )
 
     @property
@@ -223,7 +232,7 @@ class Preprocessor:
                 f" ({p.seconds:g} s); read it with read_clip(..., seconds={p.seconds:g})"
             )
         waveform = audio.resample(audio.mono(clip.waveform.to(self.device)), clip.sample_rate, p.sample_rate)
-        segments = waveform[: round(p.segment_seconds * p.sample_rate) * p.segments].reshape(p.segments, -1)
+        segments = waveform[: len(waveform) // p.segments * p.segments].reshape(p.segments, -1)
         bank = audio.mel_bank(
             sample_rate=p.sample_rate, n_fft=p.n_fft, n_mels=p.mels, f_min=p.f_min, f_max=p.f_max, linear_in="mel"
         ).to(self.device)

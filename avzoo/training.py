@@ -21,10 +21,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
-import avzoo.data
-import avzoo.models  # noqa: F401 - importing the subclasses is what lets recipes name them
+from avzoo.data import ave, synthetic  # noqa: F401 - importing the classes is what lets recipes name them
 from avzoo.data.base import AVDataModule
-from avzoo.models.base import AVModule
+from avzoo.models import AVModule
 from avzoo.preprocess import Preprocess
 
 

@@ -663,7 +663,7 @@ def loader(batches: list[Batch]) -> Any:
 def test_it_learns_and_its_checkpoint_gives_the_same_answers(tmp_path: Path) -> None:
     model = learner()
     val = separable(64, seed=1)
-    trainer = fit(model, 12, train_dataloaders=loader(separable(256, seed=0)), val_dataloaders=loader(val))
+    trainer = fit(model, 10, train_dataloaders=loader(separable(160, seed=0)), val_dataloaders=loader(val))
     assert trainer.callback_metrics["val_segment_accuracy"] > 0.97
     assert {"train_loss", "val_loss", "val_segment_accuracy"} <= set(trainer.callback_metrics)
     file = tmp_path / "model.ckpt"
@@ -684,7 +684,7 @@ def test_it_learns_and_its_checkpoint_gives_the_same_answers(tmp_path: Path) -> 
 @quiet
 def test_the_weak_model_learns_which_event_it_is() -> None:
     model = learner(weak=True, weak_target="mil", loss="ce")
-    fit(model, 8, train_dataloaders=loader(separable(256, seed=0)))
+    fit(model, 4, train_dataloaders=loader(separable(160, seed=0)))
     model.eval()
     right = [
         model(b.audio, b.visual).mean(1).argmax(-1) == model.video_target(b.label).argmax(-1)

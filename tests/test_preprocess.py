@@ -255,8 +255,8 @@ def test_a_sound_reaches_its_own_segment_only(changes: dict[str, Any]) -> None:
     p = numbers(**changes)
     length = int(p.seconds * 16_000) // p.segments
     heard = 95 * 160 + 400
-    for k in range(p.segments):
-        silent = clip(p)
+    silent = clip(p)
+    for k in (0, 1, p.segments - 1):
         for begin in (k * length, k * length + heard - 300):
             waveform = silent.waveform.clone()
             waveform[:, begin : begin + 300] = 0.5
@@ -329,10 +329,10 @@ def test_pictures_of_any_size_are_resized_whole(size: tuple[int, int], interpola
 
 def test_the_interpolation_matters_and_brightness_is_never_guessed() -> None:
     given = clip(numbers(), size=(48, 48))
-    given.frames.random_(0, 2, generator=torch.Generator().manual_seed(0))  # almost black stays almost black
+    given.frames[..., ::5] = 12  # almost black stays almost black
     soft, sharp = (Preprocessor(numbers(interpolation=way)).images(given) for way in ("bilinear", "bicubic"))
     assert not torch.equal(soft, sharp)
-    assert soft.max() < -0.98
+    assert sharp.max() < -0.85
 
 
 @pytest.mark.parametrize("off", [-1, 1])

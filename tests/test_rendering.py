@@ -11,10 +11,20 @@ import av
 import numpy as np
 import pytest
 
-from avzoo.data import sounds
-from avzoo.data.mp4 import encode
-from avzoo.data.rendering import BACKGROUND, CLASSES, SOURCES, Script, render, script, write_ave, write_clips, write_tau
-from avzoo.data.scenes import SCENES
+from avzoo.data.rendering import sounds
+from avzoo.data.rendering.datasets import (
+    BACKGROUND,
+    CLASSES,
+    SOURCES,
+    Script,
+    render,
+    script,
+    write_ave,
+    write_clips,
+    write_tau,
+)
+from avzoo.data.rendering.mp4 import encode
+from avzoo.data.rendering.scenes import SCENES
 from avzoo.errors import AvzooError
 
 FIFTY = [script(seed) for seed in range(50)]
@@ -154,7 +164,7 @@ def test_impossible_pictures_are_refused(tmp_path: Path, size: int, fps: int) ->
 
 
 def test_what_is_scripted_is_seen_and_heard(tmp_path: Path) -> None:
-    """A sound twice as long in the script is loud for twice as long; a shot change is a cut in the picture."""
+    """The sound is loud in its seconds and not before; a change of what is seen is a cut in the picture."""
     heard, seen = (BACKGROUND,) * 2 + ("siren",) * 2, ("drone",) * 3 + ("grand_piano",)
     path = render(Script("x", "siren", 0, 0, heard, seen, 5), tmp_path / "x.mp4")
     samples, rate = waveform(path)
@@ -233,10 +243,10 @@ def test_ave_layout(tmp_path: Path) -> None:
     }
 
 
-def test_workers_change_nothing(tmp_path: Path) -> None:
+def test_another_process_changes_nothing(tmp_path: Path) -> None:
     one, two = (
         write_ave(tmp_path / str(workers), train=3, val=0, test=0, seconds=1, size=32, workers=workers)
-        for workers in (0, 2)
+        for workers in (0, 1)
     )
     files = sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(two) for p in two.rglob("*") if p.is_file())

@@ -26,15 +26,14 @@ def run(options: argparse.Namespace) -> None:
     video = rendering.render(script, options.out.with_suffix(".mp4"), size=256)
     answer = inference.predict(video, model)
     print(plot.timeline_text(answer))
-    width = max(len(name) for name in model.classes)
-    print()
-    print(f"  second       {' '.join(f'{second:>{width}}' for second in range(len(answer.segments)))}")
     said = [segment.labels[0][0] for segment in answer.segments]
     truth = [
         script.category if script.start <= second < script.end else model.classes[-1] for second in range(len(said))
     ]
-    for row, names in (("heard", script.heard), ("seen", script.seen), ("truth", truth), ("predicted", said)):
-        print(f"  {row:<12} {' '.join(f'{name:>{width}}' for name in names)}")
+    print(f"\n  {'second':<8}{'heard':<14}{'seen':<14}{'truth':<14}{'predicted':<14}")
+    for second, row in enumerate(zip(script.heard, script.seen, truth, said, strict=True)):
+        mark = "" if row[2] == row[3] else "  wrong"
+        print(f"  {second:<8}" + "".join(f"{name:<14}" for name in row).rstrip() + mark)
     right = sum(ours == theirs for ours, theirs in zip(said, truth, strict=True))
     print(f"\n  {right} of {len(truth)} seconds are right")
     plot.timeline(answer, options.out, truth=(script.category, script.start, script.end))

@@ -1,7 +1,21 @@
-"""The datasets of the zoo, one file each."""
+"""The datasets of the zoo, one file each; a name is imported when it is first used."""
 
-from avzoo.data.ave import AVE
-from avzoo.data.base import AVDataModule, Item
-from avzoo.data.synthetic import Synthetic
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avzoo.data.ave import AVE
+    from avzoo.data.base import AVDataModule, Item
+    from avzoo.data.synthetic import Synthetic
 
 __all__ = ["AVE", "AVDataModule", "Item", "Synthetic"]
+
+_HOME = {"AVE": "ave", "AVDataModule": "base", "Item": "base", "Synthetic": "synthetic"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'avzoo.data' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"avzoo.data.{_HOME[name]}"), name)

@@ -13,6 +13,7 @@ and epoch. Validation is the named seconds as they are.
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,7 @@ import lightning as L
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
-from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from avzoo.audio import mono, resample
 from avzoo.audio_encoder import SoundBatch
@@ -42,7 +43,6 @@ class SoundPool(L.LightningDataModule):
         steps: Steps an epoch.
         background: The name that means "nothing in particular": such seconds serve as backgrounds too.
         unnamed_share: Share of crops that come from `unnamed`.
-        workers: Processes that make batches; 0 makes them in the training process.
         seed: Of all randomness.
 
     Raises:
@@ -58,12 +58,11 @@ class SoundPool(L.LightningDataModule):
         steps: int = 200,
         background: str = "background",
         unnamed_share: float = 0.2,
-        workers: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.named, self.unnamed = Path(named), Path(unnamed)
-        self.batch_size, self.steps, self.workers, self.seed = batch_size, steps, workers, seed
+        self.batch_size, self.steps, self.seed = batch_size, steps, seed
         self.background, self.unnamed_share = background, unnamed_share
         self.rows = _read_table(self.named, ("video_id", "split", "audio_per_second"))
         self._pools: tuple[_Pool, _Pool] | None = None
@@ -95,13 +94,17 @@ class SoundPool(L.LightningDataModule):
         """Random crops, augmented."""
         pool, _ = self._loaded()
         crops = _Crops(pool, self.classes.index(self.background), self.batch_size, self.unnamed_share)
-        return DataLoader(crops, None, sampler=_Seeds(self.steps, self.seed), num_workers=self.workers)
+        return DataLoader(crops, None, sampler=_Seeds(self.steps, self.seed))
 
     def val_dataloader(self) -> DataLoader[SoundBatch]:
         """The named seconds of validation as they are."""
         _, pool = self._loaded()
-        seconds = TensorDataset(pool.waveform.view(-1, RATE), pool.label.flatten())
-        return DataLoader(seconds, self.batch_size, collate_fn=_collate)
+        parts = zip(
+            pool.waveform.view(-1, RATE).split(self.batch_size),
+            pool.label.flatten().split(self.batch_size),
+            strict=True,
+        )
+        return DataLoader([SoundBatch(*part) for part in parts], batch_size=None)
 
     def _loaded(self) -> tuple[_Pool, _Pool]:
         if self._pools is None:
@@ -112,11 +115,6 @@ class SoundPool(L.LightningDataModule):
 class _Pool(NamedTuple):
     waveform: Tensor  # [clips, SECONDS * RATE]
     label: Tensor  # [clips, SECONDS], -1 without a name
-
-
-def _collate(rows: list[tuple[Tensor, Tensor]]) -> SoundBatch:
-    waveforms, labels = zip(*rows, strict=True)
-    return SoundBatch(torch.stack(waveforms), torch.stack(labels))
 
 
 def _read_table(folder: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -134,6 +132,23 @@ def _read_table(folder: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
 def _read_sound(path: Path) -> Tensor:
     clip = read_clip(path, times=(), seconds=SECONDS)
     return resample(mono(clip.waveform), clip.sample_rate, RATE)[: SECONDS * RATE]
+
+
+class _Seconds(Dataset[SoundBatch]):
+    """A pool's seconds as they are; the index is the batch."""
+
+    def __init__(self, pool: _Pool, batch_size: int) -> None:
+        self.sounds = pool.waveform.view(-1, RATE)
+        self.label, self.batch_size = pool.label.flatten(), batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.label) // self.batch_size)
+
+    def __getitem__(self, batch: int) -> SoundBatch:
+        rows = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+        if batch >= len(self):
+            raise IndexError(batch)
+        return SoundBatch(self.sounds[rows], self.label[rows])
 
 
 class _Seeds(Sampler[int]):
@@ -195,7 +210,9 @@ class _Crops(Dataset[SoundBatch]):
         """`length` samples from each `start`, squeezed or stretched to one second: `[n, RATE]`."""
         rows = zip(clip.tolist(), start.tolist(), length.tolist(), strict=True)
         crops = (self.pool.waveform[c, s : s + size] for c, s, size in rows)
-        return torch.stack([x if len(x) == RATE else interpolate(x[None, None], RATE, mode="linear")[0, 0] for x in crops])
+        return torch.stack(
+            [x if len(x) == RATE else interpolate(x[None, None], RATE, mode="linear")[0, 0] for x in crops]
+        )
 
 
 def _uniform(n: int, low: float, high: float, g: torch.Generator) -> Tensor:
@@ -203,12 +220,13 @@ def _uniform(n: int, low: float, high: float, g: torch.Generator) -> Tensor:
 
 
 def _decibels(db: Tensor) -> Tensor:
-    return 10 ** (db[:, None] / 20)
+    return torch.exp(db[:, None] * (math.log(10) / 20))
 
 
 def _level(sound: Tensor) -> Tensor:
     """Root mean square of `[n, samples]` as `[n, 1]`, never zero."""
-    return (torch.linalg.vector_norm(sound, dim=1, keepdim=True) / sound.shape[1] ** 0.5).clamp(min=1e-4)
+    norm: Tensor = torch.linalg.vector_norm(sound, dim=1, keepdim=True)
+    return (norm / sound.shape[1] ** 0.5).clamp(min=1e-4)
 
 
 def _filter(sound: Tensor, g: torch.Generator) -> Tensor:
@@ -228,4 +246,5 @@ def _filter(sound: Tensor, g: torch.Generator) -> Tensor:
         tail = tail / _level(tail) / len(time) ** 0.5 * _decibels(-_uniform(count, 0, 15, g))
         tail[:, 0] = 1.0  # the direct sound
         spectrum[room] *= torch.fft.rfft(pad(tail, (0, samples - len(time))))
-    return torch.fft.irfft(spectrum, samples)
+    filtered: Tensor = torch.fft.irfft(spectrum, samples)
+    return filtered

@@ -208,7 +208,7 @@ class AVSDN(AVModule):
     def _decode(self, audio: Tensor, visual: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """The logits, and the label-guided states' own video-level logits `[batch, classes]` if there are any."""
         regions = [self.attention.from_visual.out_features] if self.has_attention else []
-        audio_form, visual_form = [options["audio_dim"]], [*regions, options["visual_dim"]]
+        audio_form, visual_form = [self.input_dims[0]], [*regions, self.input_dims[1]]
         if (
             [*audio.shape[2:]] != audio_form
             or [*visual.shape[2:]] != visual_form

@@ -7,7 +7,7 @@ classes. Chosen here: the three losses and their weights, on validation.
 
 ```
 crop [samples] -> log-mel -> YAMNet -> embedding [1024], scores [521]      (frozen, sees the crop)
-                      \\-> strips masked -> AudioEncoder -> [128] -> three linear heads: embedding, scores, name
+                      `-> strips masked -> AudioEncoder -> [128] -> three linear heads: embedding, scores, name
 ```
 """
 
@@ -66,7 +66,7 @@ class YAMNet(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-mel `[batch, 1, 64, 96]` to embeddings `[batch, 1024]` and AudioSet scores before the sigmoid `[batch, 521]`."""
+        """Log-mel `[batch, 1, 64, 96]` to embeddings `[batch, 1024]` and scores before the sigmoid `[batch, 521]`."""
         x = log_mel.transpose(2, 3)  # time before frequency, as it was trained
         for number, layer in enumerate(self.layers, start=1):
             if layer.kernel_size == (3, 3):  # TensorFlow's SAME: on an even size a stride of 2 pads only after
@@ -180,7 +180,7 @@ class AudioDistillation(L.LightningModule):
     def on_fit_start(self) -> None:
         """Bring the teacher to the student's device; channels last is the faster layout on CPUs and GPUs."""
         self._teacher[0] = self._teacher[0].to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.encoder = self.encoder.to(memory_format=torch.channels_last)
 
 
 def _mask(mel: Tensor, share: float) -> Tensor:

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
-from avzoo.data import scene_looks, scene_sounds
-from avzoo.data.canvas import Canvas, Rng, hue
-from avzoo.data.mp4 import encode, whole
-from avzoo.data.places import MARGIN, camera, picture
-from avzoo.data.sounds import Sound, background
+from avzoo.data.rendering import scene_looks, scene_sounds
+from avzoo.data.rendering.canvas import Canvas, Rng, hue
+from avzoo.data.rendering.mp4 import encode, whole
+from avzoo.data.rendering.places import MARGIN, camera, picture
+from avzoo.data.rendering.sounds import Sound, background
 
 
 class Scene(NamedTuple):

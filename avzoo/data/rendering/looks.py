@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from avzoo.data.canvas import Canvas, Colour, Outline, Rng, box, hue, mirrored, mix, moved, oval, spline, tube
+from avzoo.data.rendering.canvas import Canvas, Colour, Outline, Rng, box, hue, mirrored, mix, moved, oval, spline, tube
 
 Look = Callable[[Rng, int], Canvas]
 

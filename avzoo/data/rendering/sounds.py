@@ -169,7 +169,7 @@ def saxophone(rng: Rng, samples: int, rate: int) -> Samples:
     """A reed: long notes rich in harmonics up to a formant, vibrato that grows, a little breath."""
     every = rng.uniform(0.5, 1.6)
     starts = beats(rng, samples, rate, every, jitter=0.3)
-    notes = tune(rng, 130, 420, len(starts))
+    notes = tune(rng, 110, 340, len(starts))
     time = np.arange(samples) / rate
     note = np.maximum(np.searchsorted(starts, time, side="right") - 1, 0)
     since = np.maximum(time - starts[note], 0)
@@ -177,7 +177,7 @@ def saxophone(rng: Rng, samples: int, rate: int) -> Samples:
     scoop = 1 - 0.03 * np.exp(-since / 0.05)
     k = np.arange(1, 25)
     formant = 1 + 2.5 * np.exp(-(((k * notes.mean() - rng.uniform(600, 1100)) / 450) ** 2))
-    body = tone(rng, notes[note] * vibrato * scoop, rate, formant / k**1.4)
+    body = tone(rng, notes[note] * vibrato * scoop, rate, formant / k**1.15)
     left = np.append(starts[1:], samples / rate)[note] - time
     swell = np.clip(since / 0.06, 0.03, 1) * np.clip(left / 0.15, 0.03, 1) * (0.6 + 0.4 * np.exp(-2 * since))
     return unit((body + 0.12 * noise(rng, samples, rate, low=200, high=4000, tilt=1)) * swell)
@@ -196,7 +196,7 @@ def guitar(rng: Rng, samples: int, rate: int) -> Samples:
 def grand_piano(rng: Rng, samples: int, rate: int) -> Samples:
     """Hammered chords: inharmonic strings in detuned pairs, a felt knock, a long decay."""
     starts = beats(rng, samples, rate, rng.uniform(0.3, 0.9))
-    root, dark, length = rng.uniform(90, 380), rng.uniform(1.0, 1.5), int(2.5 * rate)
+    root, dark, length = rng.uniform(65, 320), rng.uniform(1.1, 1.6), int(2.5 * rate)
     felt = 0.5 * knock(rng, rate, 0.012, 60, 700)
 
     def chord() -> Samples:

@@ -1,7 +1,7 @@
 """Real mp4 files with sound, made from a seed: a script of what is heard and seen, a film, three dataset layouts.
 
-A clip of the first kind holds one event: the seconds in which one class is both heard and seen. In the others
-something else is heard, or seen, or nothing is, so that neither modality alone tells where the event is:
+A clip holds one event: the seconds in which one class is both heard and seen. In its other seconds something
+else is heard, or seen, or nothing is, so that neither modality alone tells where the event is:
 
     script(seed) -> Script -> render(script, path) -> mp4 (H.264 + AAC)
 
@@ -25,9 +25,9 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from avzoo.data import looks, places, sounds
-from avzoo.data.mp4 import encode, whole
-from avzoo.data.scenes import SCENES, Take, record
+from avzoo.data.rendering import looks, places, sounds
+from avzoo.data.rendering.mp4 import encode, whole
+from avzoo.data.rendering.scenes import SCENES, Take, record
 from avzoo.errors import AvzooError, did_you_mean
 
 BACKGROUND = "background"  # what is heard or seen when nothing is
@@ -71,7 +71,7 @@ class Script:
     """What a clip shows and plays, second by second.
 
     Attributes:
-        id: Name of the clip, unique to seed and length.
+        id: Name of the clip; made from the seed, so unique within a dataset.
         category: The event's class.
         start: First second of the event.
         end: Second after its last one.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from avzoo.data.canvas import Canvas, Colour, Rng, box, hue, mirrored, mix, moved, oval, spline, tube
+from avzoo.data.rendering.canvas import Canvas, Colour, Rng, box, hue, mirrored, mix, moved, oval, spline, tube
 
 Paint = Callable[[Canvas, Rng, Colour], None]
 

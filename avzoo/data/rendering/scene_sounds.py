@@ -1,13 +1,13 @@
 """How the ten scenes of TAU Urban Audio-Visual Scenes sound, imitated.
 
-Each is a sound as in `avzoo.data.sounds`: `(rng, samples, rate) -> waveform` of unit RMS.
+Each is a sound as in `avzoo.data.rendering.sounds`: `(rng, samples, rate) -> waveform` of unit RMS.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from avzoo.data.sounds import Rng, Samples, beats, modes, noise, overlay, string, tone, tune, unit, wander
+from avzoo.data.rendering.sounds import Rng, Samples, beats, knock, modes, noise, overlay, string, tone, tune, unit, wander
 
 
 def _murmur(rng: Rng, samples: int, rate: int) -> Samples:
@@ -21,8 +21,7 @@ def _murmur(rng: Rng, samples: int, rate: int) -> Samples:
 
 def _steps(rng: Rng, samples: int, rate: int) -> Samples:
     """Footsteps on stone."""
-    length = rate // 12
-    step = noise(rng, length, rate, low=400, high=3500) * np.exp(-np.arange(length) / (0.012 * rate))
+    step = knock(rng, rate, 0.012, 400, 3500)
     times = beats(rng, samples, rate, rng.uniform(0.45, 0.6))
     return unit(overlay(samples, ((t, rng.uniform(0.4, 1) * step) for t in times), rate))
 
@@ -36,8 +35,7 @@ def _motor(rng: Rng, samples: int, rate: int, low: float, high: float) -> Sample
 def _rails(rng: Rng, samples: int, rate: int) -> Samples:
     """Wheels on rails: rumble with pairs of clacks over the joints."""
     rumble = noise(rng, samples, rate, low=25, high=400, tilt=1.5)
-    length = rate // 8
-    clack = 6 * noise(rng, length, rate, low=150, high=2500) * np.exp(-np.arange(length) / (0.02 * rate))
+    clack = 2 * knock(rng, rate, 0.02, 150, 2500)
     joints = beats(rng, samples, rate, rng.uniform(0.7, 1.1), jitter=0.03)
     return unit(rumble + overlay(samples, ((t + d, clack) for t in joints for d in (0, 0.16)), rate))
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from avzoo.data.canvas import Colour, Rng, hue, mix, spline
-from avzoo.data.looks import Look
+from avzoo.data.rendering.canvas import Colour, Rng, hue, mix, spline
+from avzoo.data.rendering.looks import Look
 
 Values = npt.NDArray[np.float32]  # [height, width, 3] or [height, width]
 Picture = npt.NDArray[np.uint8]  # [height, width, 3]

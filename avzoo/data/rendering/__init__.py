@@ -1,0 +1,25 @@
+"""Real video files with sound, rendered from a seed: what tests, demo and benchmarks run on.
+
+```
+datasets  scripts of what is heard and seen, films of them, the three layouts
+├── looks, places       how the event classes look and where (drawn on canvas)
+├── sounds              how they sound
+├── scenes              the ten TAU scenes: scene_looks, scene_sounds
+└── mp4                 encoding
+```
+
+Imports no torch: worker processes start fast.
+"""
+
+from avzoo.data.rendering.datasets import (
+    BACKGROUND,
+    CLASSES,
+    Script,
+    render,
+    script,
+    write_ave,
+    write_clips,
+    write_tau,
+)
+
+__all__ = ["BACKGROUND", "CLASSES", "Script", "render", "script", "write_ave", "write_clips", "write_tau"]

@@ -1,0 +1,476 @@
+"""Labels, batches, and the feature cache: nothing stale, nothing half, nothing twice, nothing that stops the rest."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from media import Picture, Sound, write_media
+from torch import Tensor, nn
+
+from avzoo import preprocess as preprocess_module
+from avzoo.data import features as module
+from avzoo.data.base import AVDataModule, EpochBatches, FeatureSet, Item, Split, check_label, segment_labels
+from avzoo.data.features import FeatureCache, Source, cache_folder, extract
+from avzoo.errors import AvzooError, ClassMismatchError, MediaError
+from avzoo.preprocess import Batch, Preprocess, Preprocessor, Sample
+
+CLASSES = ["Violin, fiddle", "drone", "background"]
+
+
+def numbers(**changes: Any) -> Preprocess:
+    names = {"audio_backbone": "vggish", "visual_backbone": "tf_efficientnet_lite0"}
+    return Preprocess(**{**names, "seconds": 2.0, "segments": 2, "size": 16, **changes})
+
+
+class Ear(nn.Module):
+    def forward(self, spectrogram: Tensor) -> Tensor:
+        return spectrogram.mean((1, 3))[:, :3]
+
+
+class Eye(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3))
+
+
+class FakeCache(FeatureCache):
+    """The cache, with cheap backbones also in worker processes, where no patch of a test reaches."""
+
+    def make(self, source: Source, views: Iterable[int], preprocessor: Preprocessor) -> None:
+        preprocessor._built = (Ear(), Eye())
+        if source.id == "dies":
+            os._exit(1)
+        super().make(source, views, preprocessor)
+
+
+@pytest.fixture(autouse=True)
+def _cheap_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preprocess_module.backbones, "build", lambda name: Ear() if name == "vggish" else Eye())
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Two seconds, encoded once."""
+    folder = tmp_path_factory.mktemp("video")
+    picture = Picture(codec="mpeg4", fps=5, size=(32, 32), b_frames=0)
+    return write_media(folder / "x.mkv", picture, Sound(codec="pcm_s16le", format="s16")).read_bytes()
+
+
+@pytest.fixture
+def sources(tmp_path: Path, video: bytes) -> list[Source]:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    listed = [Source(name, folder / f"{name}.mkv") for name in ("a", "b.2", "-c")]
+    for source in listed:
+        source.path.write_bytes(video)
+    return listed
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> FakeCache:
+    return FakeCache(numbers(), folder=tmp_path / "cache")
+
+
+def files(cache: FeatureCache) -> list[str]:
+    return sorted(path.name for path in cache.folder.rglob("*") if path.is_file())
+
+
+# -- labels ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        (0, 10, [1] * 10),
+        (0, 8, [1] * 8 + [2] * 2),
+        (2, 4, [2, 2, 1, 1, 2, 2, 2, 2, 2, 2]),
+        (9, 10, [2] * 9 + [1]),
+        (0, 0, [2] * 10),
+        (5, 5, [2] * 10),
+        (1.5, 2.5, [2, 1, 2, 2, 2, 2, 2, 2, 2, 2]),  # the end is exclusive, also at a segment's middle
+        (1.51, 2.51, [2, 2, 1, 2, 2, 2, 2, 2, 2, 2]),
+    ],
+)
+def test_segment_labels(start: float, end: float, expected: list[int]) -> None:
+    label = segment_labels(
+        Item("k", "a", Path("a.mp4"), "drone", start, end), CLASSES, numbers(seconds=10, segments=10)
+    )
+    assert label.tolist() == expected
+    assert label.dtype == torch.int64
+
+
+def test_segment_labels_of_other_segments() -> None:
+    item = Item("k", "a", Path("a.mp4"), CLASSES[0], 2, 6)
+    assert segment_labels(item, CLASSES, numbers(seconds=10, segments=5)).tolist() == [2, 0, 0, 2, 2]
+    assert segment_labels(item, CLASSES, numbers(seconds=10, segments=1)).tolist() == [0]
+
+
+def test_a_label_that_is_no_class() -> None:
+    check_label("drone", CLASSES, "x.csv:3")
+    with pytest.raises(ClassMismatchError, match=r"x\.csv:3: 'Drone' is none of the classes.*'drone'"):
+        check_label("Drone", CLASSES, "x.csv:3")
+
+
+# -- batches ---------------------------------------------------------------------------------------------------------
+
+
+def feature_set(clips: int = 3, views: int = 2, rows: Sequence[int] = (0, 1, 2, 0)) -> FeatureSet:
+    """Every feature says which clip, view and segment it is."""
+    index = torch.arange(clips)[:, None, None, None] * 100 + torch.arange(views)[:, None, None] * 10
+    audio = (index + torch.arange(2)[:, None]).expand(-1, -1, -1, 5).float()
+    label = torch.arange(len(rows))[:, None].expand(-1, 2)
+    return FeatureSet(audio, -audio[..., :4], torch.tensor(rows), label, [f"clip {row}" for row in rows])
+
+
+def test_a_batch_is_one_index_into_the_features() -> None:
+    data = feature_set()
+    assert len(data) == 4
+    batch = data[[(3, 1), (1, 0)]]
+    assert isinstance(batch, Batch)
+    assert batch.audio.shape == (2, 2, 5)
+    assert batch.visual.shape == (2, 2, 4)
+    assert batch.audio[:, :, 0].tolist() == [[10, 11], [100, 101]]  # row 3 shows clip 0
+    assert batch.visual[:, :, 0].tolist() == [[-10, -11], [-100, -101]]
+    assert batch.label.tolist() == [[3, 3], [1, 1]]
+    assert batch.id == ["clip 0", "clip 1"]
+
+
+@pytest.mark.parametrize(("items", "size"), [(10, 3), (12, 4), (1, 64), (5, 1)])
+def test_every_item_comes_exactly_once_an_epoch(items: int, size: int) -> None:
+    batches = EpochBatches(items, size, views=3, shuffle=True, seed=1)
+    for _ in range(3):
+        epoch = list(batches)
+        assert len(epoch) == len(batches) == -(-items // size)
+        assert sorted(row for batch in epoch for row, _ in batch) == list(range(items))
+        assert [len(batch) for batch in epoch[:-1]] == [size] * (len(epoch) - 1)
+
+
+def test_an_epoch_is_a_function_of_seed_and_number() -> None:
+    def epochs(seed: int, before: int = 0) -> list[Any]:
+        for _ in range(before):
+            torch.rand(7)  # whatever else happened
+        batches = EpochBatches(50, 8, views=4, shuffle=True, seed=seed)
+        return [list(batches) for _ in range(3)]
+
+    state = torch.get_rng_state()
+    one = epochs(1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert epochs(1, before=5) == one
+    assert epochs(2) != one
+    assert len({str(epoch) for epoch in one}) == 3
+    later = EpochBatches(50, 8, views=4, shuffle=True, seed=1)
+    later.epoch = 2  # as after a restart
+    assert list(later) == one[2]
+
+
+def test_all_views_are_drawn_in_training_and_only_the_clip_itself_otherwise() -> None:
+    training = EpochBatches(300, 64, views=3, shuffle=True)
+    drawn = Counter(view for batch in training for _, view in batch)
+    assert set(drawn) == {0, 1, 2}
+    assert min(drawn.values()) > 60
+    still = EpochBatches(10, 4, views=3)
+    for _ in range(2):
+        assert [pair for batch in still for pair in batch] == [(row, 0) for row in range(10)]
+    assert {view for batch in EpochBatches(10, 4, shuffle=True) for _, view in batch} == {0}
+
+
+# -- the cache -------------------------------------------------------------------------------------------------------
+
+
+def test_extract_writes_what_the_preprocessor_gives(cache: FakeCache, sources: list[Source]) -> None:
+    source = sources[0]
+    assert not cache.has(source)
+    assert extract(cache, {source: 2}, workers=0) == {}
+    assert cache.has(source)
+    assert cache.has(source, 1)
+    assert not cache.has(source, 2)
+    sample = cache.read(source)
+    assert isinstance(sample, Sample)
+    expected = Preprocessor(cache.preprocess)(preprocess_module.read_window(source.path, cache.preprocess))
+    torch.testing.assert_close(sample.audio, expected.audio, atol=0, rtol=0)
+    torch.testing.assert_close(sample.visual, expected.visual, atol=0, rtol=0)
+    augmented = cache.read(source, 1)
+    assert augmented.audio.shape == sample.audio.shape
+    assert not torch.equal(augmented.audio, sample.audio)
+    assert not torch.equal(augmented.visual, sample.visual)
+
+
+def count_makes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
+    made: list[tuple[str, list[int]]] = []
+    make = FakeCache.make
+
+    def counting(self: FakeCache, source: Source, views: Iterable[int], preprocessor: Preprocessor) -> None:
+        made.append((source.id, list(views)))
+        make(self, source, views, preprocessor)
+
+    monkeypatch.setattr(FakeCache, "make", counting)
+    return made
+
+
+def test_extraction_makes_only_what_is_missing(
+    cache: FakeCache, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = count_makes(monkeypatch)
+    extract(cache, dict.fromkeys(sources[:2], 1), workers=0)
+    assert made == [("a", [0]), ("b.2", [0])]
+    extract(cache, dict.fromkeys(sources[:2], 1), workers=0)
+    assert len(made) == 2
+    extract(cache, {sources[0]: 3, sources[2]: 1}, workers=0)
+    assert made[2:] == [("a", [1, 2]), ("-c", [0])]
+
+
+def test_extraction_goes_on_after_an_interruption(
+    cache: FakeCache, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = FakeCache.make
+
+    def interrupted(self: FakeCache, source: Source, views: Iterable[int], preprocessor: Preprocessor) -> None:
+        if source.id == "b.2":
+            raise KeyboardInterrupt
+        make(self, source, views, preprocessor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeCache, "make", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            extract(cache, dict.fromkeys(sources, 1), workers=0)
+    assert [cache.has(source) for source in sources] == [True, False, False]
+    made = count_makes(monkeypatch)
+    extract(cache, dict.fromkeys(sources, 1), workers=0)
+    assert made == [("b.2", [0]), ("-c", [0])]
+
+
+def test_a_changed_video_is_extracted_anew(cache: FakeCache, sources: list[Source], tmp_path: Path) -> None:
+    source = sources[0]
+    extract(cache, {source: 1}, workers=0)
+    before = cache.read(source)
+    stat = source.path.stat()
+    os.utime(source.path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert not cache.has(source)
+    other = Picture(codec="mpeg4", fps=5, size=(32, 32), b_frames=0, render=lambda _, size: _grey(size))
+    write_media(source.path, other, Sound(codec="pcm_s16le", format="s16", clicks=(0.5,)))
+    assert extract(cache, {source: 1}, workers=0) == {}
+    assert cache.has(source)
+    assert not torch.equal(cache.read(source).visual, before.visual)
+    assert not torch.equal(cache.read(source).audio, before.audio)
+    source.path.unlink()
+    assert not cache.has(source)
+    assert list(tmp_path.rglob("*.safetensors"))
+
+
+def _grey(size: tuple[int, int]) -> Any:
+    import numpy as np
+
+    return np.full((*size, 3), 90, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("option", [{"on_damage": "pad"}, {"on_missing_audio": "silence"}], ids=str)
+def test_another_way_of_reading_is_another_feature(
+    option: dict[str, Any], cache: FakeCache, sources: list[Source], tmp_path: Path
+) -> None:
+    extract(cache, {sources[0]: 1}, workers=0)
+    lenient = FakeCache(cache.preprocess, folder=tmp_path / "cache", **option)
+    assert lenient.folder == cache.folder
+    assert not lenient.has(sources[0])
+
+
+def test_other_numbers_clips_and_views_have_other_places(sources: list[Source], tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    cache, other = FakeCache(numbers(), folder=folder), FakeCache(numbers(size=17), folder=folder)
+    moved = Source("a", tmp_path / "elsewhere" / "a.mkv")
+    places = {
+        cache.path(sources[0]),
+        cache.path(sources[0], 1),
+        cache.path(sources[1]),
+        cache.path(moved),
+        other.path(sources[0]),
+    }
+    assert len(places) == 5
+    assert numbers().fingerprint() in cache.path(sources[0]).parts
+    extract(cache, {sources[0]: 1}, workers=0)
+    assert not other.has(sources[0])
+
+
+def test_views_of_another_augmentation_are_made_anew(
+    cache: FakeCache, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(cache, {sources[0]: 2}, workers=0)
+    monkeypatch.setattr(module, "AUGMENT_VERSION", module.AUGMENT_VERSION + 1)
+    assert cache.has(sources[0])
+    assert not cache.has(sources[0], 1)
+
+
+@pytest.mark.parametrize("content", [b"", b"no tensors", None])
+def test_a_damaged_cache_file_counts_as_absent(content: bytes | None, cache: FakeCache, sources: list[Source]) -> None:
+    extract(cache, {sources[0]: 1}, workers=0)
+    file = cache.path(sources[0])
+    file.write_bytes(file.read_bytes()[:-7] if content is None else content)
+    assert not cache.has(sources[0])
+    assert extract(cache, {sources[0]: 1}, workers=0) == {}
+    assert cache.has(sources[0])
+
+
+def test_a_kill_while_writing_leaves_nothing_that_can_be_read(
+    cache: FakeCache, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def half(_: object, path: Path, *__: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "save_file", half)
+        with pytest.raises(Killed):
+            extract(cache, {sources[1]: 1}, workers=0)
+    assert not cache.has(sources[1])
+    assert not cache.path(sources[1]).exists()
+    (left,) = files(cache)
+    assert left.endswith(".tmp")
+    assert extract(cache, {sources[1]: 1}, workers=0) == {}
+    assert cache.has(sources[1])
+    assert files(cache) == [cache.path(sources[1]).name]
+
+
+def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_are_not(
+    cache: FakeCache, sources: list[Source]
+) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    alive = os.getppid()
+    folder = cache.path(sources[0]).parent
+    folder.mkdir(parents=True)
+    for pid in (gone.pid, alive):
+        (folder / f"b.2@0.{pid}.tmp").write_bytes(b"half")
+    extract(cache, {sources[0]: 1}, workers=0)
+    assert files(cache) == ["a@0.safetensors", f"b.2@0.{alive}.tmp"]
+
+
+def test_one_broken_clip_stops_nothing_and_processes_give_the_same_as_none(
+    cache: FakeCache, sources: list[Source], tmp_path: Path
+) -> None:
+    parallel = FakeCache(cache.preprocess, folder=tmp_path / "parallel")
+    folder = sources[0].path.parent
+    torn = Source("torn", folder / "torn.mkv")
+    torn.path.write_bytes(b"not a video at all")
+    wanted = dict.fromkeys([Source("gone", folder / "gone.mkv"), torn, *sources], 2)
+    broken = extract(cache, wanted, workers=0)
+    assert set(broken) == {"gone", "torn"}
+    assert all(f"{id_}.mkv" in reason for id_, reason in broken.items())
+    assert extract(parallel, wanted, workers=2) == broken
+    assert files(parallel) == files(cache)
+    assert len(files(cache)) == 6
+    for source in sources:
+        for view in range(2):
+            one, two = cache.read(source, view), parallel.read(source, view)
+            torch.testing.assert_close(one.audio, two.audio)
+            torch.testing.assert_close(one.visual, two.visual)
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_dies_is_reported(cache: FakeCache, sources: list[Source]) -> None:
+    fatal = Source("dies", sources[0].path)
+    broken = extract(cache, {fatal: 1}, workers=1)
+    assert "worker process died" in broken["dies"]
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AVZOO_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    assert tmp_path in FeatureCache(numbers()).folder.parents
+    monkeypatch.delenv("AVZOO_CACHE")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    assert cache_folder() == tmp_path / "home" / ".cache" / "avzoo"
+
+
+# -- the datamodule --------------------------------------------------------------------------------------------------
+
+
+class Table(AVDataModule):
+    """Rows given as they are."""
+
+    def __init__(self, rows: dict[str, list[Item]], **options: Any) -> None:
+        super().__init__(numbers(), workers=0, **options)
+        self.rows = rows
+
+    @property
+    def classes(self) -> list[str]:
+        return CLASSES
+
+    def items(self, split: Split) -> list[Item]:
+        return self.rows.get(split, [])
+
+
+def rows(sources: list[Source]) -> dict[str, list[Item]]:
+    a, b, c = sources
+    return {
+        "train": [
+            Item("a#0", a.id, a.path, "drone", 0, 1),
+            Item("b", b.id, b.path, CLASSES[0], 0, 2),
+            Item("a#2", a.id, a.path, CLASSES[0], 1, 2),  # the same clip on a second row
+        ],
+        "val": [Item("c", c.id, c.path, "drone", 1, 2), Item("a", a.id, a.path, "drone", 0, 1)],  # a in both
+    }
+
+
+def test_a_split_becomes_batches(sources: list[Source], tmp_path: Path) -> None:
+    data = Table(rows(sources), cache=tmp_path / "cache", batch_size=2, views=2)
+    data.extract(["train", "val"])
+    data.setup("fit")
+    assert data.sets["train"].audio.shape == (2, 2, 2, 3)  # two clips on three rows, two views
+    assert data.sets["val"].audio.shape == (2, 1, 2, 3)
+    batches = list(data.train_dataloader())
+    assert [len(batch.id) for batch in batches] == [2, 1]
+    assert sorted(id_ for batch in batches for id_ in batch.id) == ["a", "a", "b.2"]
+    labels = {tuple(label) for batch in batches for label in batch.label.tolist()}
+    assert labels == {(1, 2), (0, 0), (2, 0)}
+    (val,) = data.val_dataloader()
+    assert val.id == ["-c", "a"]
+    torch.testing.assert_close(val.audio[1], data.cache.read(sources[0]).audio)
+    assert data.cache.has(sources[0], 1)  # an id in two splits keeps the views of training
+    assert not data.cache.has(sources[2], 1)
+
+
+def test_training_order_follows_the_seed(sources: list[Source], tmp_path: Path) -> None:
+    def orders(seed: int) -> list[list[list[int]]]:
+        data = Table(rows(sources), cache=tmp_path / "cache", batch_size=1, seed=seed)
+        data.extract(["train", "val"])
+        data.setup("fit")
+        loader = data.train_dataloader()
+        return [[batch.label.tolist() for batch in loader] for _ in range(6)]
+
+    assert orders(0) == orders(0)
+    assert orders(0) != orders(1)
+    assert len({str(epoch) for epoch in orders(0)}) > 1
+
+
+def test_clips_that_cannot_be_read_are_listed_never_skipped_in_silence(
+    sources: list[Source], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources[1].path.unlink()
+    strict = Table(rows(sources), cache=tmp_path / "cache")
+    with pytest.raises(MediaError, match=r"(?s)1 of 3 clips.*b\.2: .*b\.2\.mkv.*The others are done.*on_missing: skip"):
+        strict.extract(["train", "val"])
+    assert strict.cache.has(sources[0])
+    with pytest.raises(MediaError, match="1 of 3 rows have no features"):
+        strict.setup("fit")
+    lenient = Table(rows(sources), cache=tmp_path / "cache", on_missing="skip")
+    lenient.extract(["train", "val"])
+    lenient.setup("fit")
+    printed = capsys.readouterr().out
+    assert "b.2" in printed
+    assert "1 of 3" in printed
+    assert len(lenient.sets["train"]) == 2
+
+
+def test_a_split_without_a_clip_is_an_error(sources: list[Source], tmp_path: Path) -> None:
+    with pytest.raises(AvzooError, match="test"):
+        Table(rows(sources), cache=tmp_path / "cache", on_missing="skip").setup("test")
