@@ -24,6 +24,7 @@ import os
 import pickle
 import platform
 import shutil
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from avzoo import __version__, backbones
-from avzoo.errors import AvzooError, BundleError, DataNotFoundError, did_you_mean
+from avzoo.errors import BundleError, DataNotFoundError, did_you_mean
 from avzoo.models import MODELS, AVModule
 from avzoo.preprocess import Preprocessor, read_window
 
@@ -49,7 +50,8 @@ FILES = (
     "timeline.png",
 )
 REQUIRED = ("config.json", "model.safetensors")
-FOREIGN = {".py", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".bin", ".npy", ".npz", ".h5", ".onnx", ".safetensors"}
+FOREIGN = {".py", ".pyc", ".so", ".dll", ".pkl", ".pickle", ".joblib", ".dill", ".pt", ".pth", ".ckpt", ".bin", ".npy"}
+FOREIGN |= {".npz", ".h5", ".onnx", ".safetensors", ".gguf", ".msgpack"}
 MAX_CONFIG = 1 << 20  # bytes
 MAX_PARAMETERS = 2_000_000_000
 MAX_HEADER = 1 << 24  # bytes of a safetensors header
@@ -107,47 +109,75 @@ def write(
         half: Store weights as float16; the stored weights are what the golden outputs are computed with.
 
     Raises:
-        BundleError: If the folder holds something else.
+        BundleError: If the folder holds something else, or a weight is not finite as it is stored.
     """
-    if folder.exists() and not (folder / "config.json").exists():
+    if folder.exists() and not _is_bundle(folder):
         raise BundleError(f"{folder} exists and is no bundle: give a new folder")
     model.eval()
     stored = {key: value.detach().cpu().clone().contiguous() for key, value in model.state_dict().items()}
     if half:
         stored = {key: value.half() if value.dtype == torch.float32 else value for key, value in stored.items()}
+    for key, value in stored.items():
+        if not torch.isfinite(value).all():
+            raise BundleError(f"{key} holds numbers that are not finite{' in half precision' if half else ''}")
     model.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in stored.items()})
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    save_file(stored, unfinished / "model.safetensors")
-    (unfinished / "recipe.yaml").write_text(recipe, encoding="utf-8")
-    (unfinished / "README.md").write_text(card, encoding="utf-8")
-    shutil.copyfile(golden_clip, unfinished / "golden.mp4")
-    if picture is not None:
-        shutil.copyfile(picture, unfinished / "timeline.png")
-    save_file(_golden(model, unfinished / "golden.mp4"), unfinished / "golden.safetensors")
-    init_args = {key: value for key, value in dict(model.hparams).items() if not key.startswith("_")}
-    config = {
-        "format": FORMAT,
-        "model": type(model).__name__,
-        "task": model.task,
-        "classes": model.classes,
-        "init_args": {key: value for key, value in init_args.items() if key not in ("classes", "preprocess")},
-        "preprocess": model.preprocess.to_dict(),
-        "backbones": {name: backbones.find(name).weights for name in _backbone_names(model)},
-        "versions": {"avzoo": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "commit": commit,
-        "files": manifest(unfinished),
-    }
-    (unfinished / "config.json").write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    for file in unfinished.iterdir():
-        file.chmod(0o644)  # safetensors writes for the owner alone
-    replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    if folder.exists():
-        folder.rename(replaced)
-    unfinished.rename(folder)
-    shutil.rmtree(replaced, ignore_errors=True)
+    try:
+        save_file(stored, unfinished / "model.safetensors")
+        (unfinished / "recipe.yaml").write_text(recipe, encoding="utf-8")
+        (unfinished / "README.md").write_text(card, encoding="utf-8")
+        shutil.copyfile(golden_clip, unfinished / "golden.mp4")
+        if picture is not None:
+            shutil.copyfile(picture, unfinished / "timeline.png")
+        save_file(_golden(model, unfinished / "golden.mp4"), unfinished / "golden.safetensors")
+        init_args = {key: value for key, value in dict(model.hparams).items() if not key.startswith("_")}
+        config = {
+            "format": FORMAT,
+            "model": type(model).__name__,
+            "task": model.task,
+            "classes": model.classes,
+            "init_args": {key: value for key, value in init_args.items() if key not in ("classes", "preprocess")},
+            "preprocess": model.preprocess.to_dict(),
+            "backbones": {name: backbones.find(name).weights for name in _backbone_names(model)},
+            "versions": {"avzoo": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            "commit": commit,
+            "files": manifest(unfinished),
+        }
+        (unfinished / "config.json").write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        for file in unfinished.iterdir():
+            file.chmod(0o644)  # safetensors writes for the owner alone
+        _replace(folder, unfinished)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def _replace(folder: Path, unfinished: Path) -> None:
+    replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    if not folder.exists():
+        unfinished.rename(folder)
+        return
+    shutil.rmtree(replaced, ignore_errors=True)
+    folder.rename(replaced)
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        replaced.rename(folder)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether a folder may be replaced: many programs keep a `config.json`, so every name has to be a bundle's."""
+    if not folder.is_dir() or not {entry.name for entry in folder.iterdir()} <= set(FILES):
+        return False
+    try:
+        _config(folder / "config.json")
+    except (BundleError, OSError):
+        return False
+    return True
 
 
 def _backbone_names(model: AVModule) -> tuple[str, str]:
@@ -169,13 +199,23 @@ def golden_difference(folder: Path, model: AVModule, *, media: bool = False) -> 
         folder: A bundle.
         model: What was read from it.
         media: Whether to go the whole path from the golden clip, or from the stored features.
+
+    Raises:
+        BundleError: If the golden tensors are missing or are not this model's.
     """
-    with safe_open(folder / "golden.safetensors", "pt") as file:
-        stored = {key: file.get_tensor(key) for key in ("audio", "visual", "logits")}
+    try:
+        with safe_open(folder / "golden.safetensors", "pt") as file:
+            stored = {key: file.get_tensor(key) for key in ("audio", "visual", "logits")}
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{folder / 'golden.safetensors'} is damaged or missing: {error}") from error
     with torch.no_grad():
         logits = model(stored["audio"][None], stored["visual"][None])[0]
     if media:
         logits = model.logits(read_window(folder / "golden.mp4", model.preprocess))
+    if logits.shape != stored["logits"].shape or not torch.isfinite(logits - stored["logits"]).all():
+        raise BundleError(
+            f"{folder}: the golden logits {list(stored['logits'].shape)} are not finite or of another shape"
+        )
     return float((logits - stored["logits"]).abs().max())
 
 
@@ -196,8 +236,12 @@ def read_training_checkpoint(path: Path) -> AVModule:
         options = {key: value for key, value in checkpoint["hyper_parameters"].items() if not key.startswith("_")}
         model = kind(**options)
         model.load_state_dict(checkpoint["state_dict"], strict=True)
-    except (OSError, RuntimeError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
-        raise BundleError(f"{path} is no checkpoint of `avzoo fit`: {error}") from error
+    except pickle.UnpicklingError as error:  # torch's own text advises to read it unsafely
+        raise BundleError(
+            f"{path} is no checkpoint of `avzoo fit`: it is no file of tensors and plain values alone"
+        ) from error
+    except (OSError, RuntimeError, LookupError, TypeError, AttributeError, ValueError, EOFError, struct.error) as error:
+        raise BundleError(f"{path} is no checkpoint of `avzoo fit`: {type(error).__name__}: {error}") from error
     return model.eval()
 
 
@@ -227,57 +271,88 @@ def read_config(folder: Path, expected: Mapping[str, Mapping[str, Any]] | None =
     """Check every file of a bundle and read its `config.json`; arguments and errors as `read`."""
     if not folder.is_dir():
         raise BundleError(f"{folder} is no folder: a bundle is a folder with {' and '.join(REQUIRED)}")
+    for name in REQUIRED:
+        if not (folder / name).is_file():
+            raise BundleError(f"{folder} holds no {name}: it is no avzoo bundle, or not whole")
     root = folder.resolve()
+    # The Hub's cache links each file of snapshots/<commit> into blobs beside snapshots.
+    homes = {root, root.parent.parent / "blobs"} if root.parent.name == "snapshots" else {root}
     for entry in folder.rglob("*"):
         if entry.suffix.lower() in FOREIGN and entry.relative_to(folder).as_posix() not in FILES:
             raise BundleError(
                 f"{entry} does not belong into a bundle: it holds {', '.join(FILES)} and no code or pickles"
             )
-    for name in FILES:
-        file = folder / name
-        # The Hub's cache links each file into its own store, which is beside the snapshot and nowhere else.
-        if file.is_symlink() and root.parent.parent not in file.resolve().parents:
-            raise BundleError(f"{file} is a link out of the bundle, to {file.resolve()}")
-    for name in REQUIRED:
-        if not (folder / name).is_file():
-            raise BundleError(f"{folder} holds no {name}: it is no avzoo bundle, or not whole")
+        if entry.is_symlink() and homes.isdisjoint(_target(entry).parents):
+            raise BundleError(f"{entry} is a link out of the bundle: copy the file itself")
     if expected is not None:
         _compare(folder, expected)
     config = _config(folder / "config.json")
     if expected is None:
-        _compare(folder, config["files"])
+        _compare(folder, {**config["files"], "config.json": manifest(folder, ("config.json",))["config.json"]})
     return config
+
+
+def _target(link: Path) -> Path:
+    try:
+        return link.resolve()
+    except (OSError, RuntimeError) as error:  # Python 3.11 raises the latter for a loop
+        raise BundleError(f"{link} is a link that leads nowhere") from error
 
 
 def _config(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_CONFIG:
         raise BundleError(f"{path} has {path.stat().st_size} bytes, more than {MAX_CONFIG}")
 
-    def refuse(constant: str) -> Any:
-        raise BundleError(f"{path} holds {constant}, which is no number of JSON")
-
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"{path} is no JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise BundleError(f"{path}: expected an object with the keys {list(KEYS)}")
+    config = _json(path, path.read_bytes())
     if config.get("format") != FORMAT:
         raise BundleError(
-            f"{path} has format {config.get('format')!r}; this avzoo reads format {FORMAT}: upgrade avzoo"
+            f"{path} has format {config.get('format')!r:.80}; this avzoo reads format {FORMAT}: upgrade avzoo"
         )
     for key in config:
         if key not in KEYS:
-            raise BundleError(f"{path}: unknown key {key!r}{did_you_mean(key, KEYS)}")
+            raise BundleError(f"{path}: unknown key {key!r:.80}{did_you_mean(key, KEYS)}")
     for key, kind in KEYS.items():
         if type(config.get(key)) is not kind:
             raise BundleError(f"{path}: {key} is {config.get(key)!r:.80}, expected {kind.__name__}")
-    if not all(isinstance(name, str) for name in config["classes"]):
-        raise BundleError(f"{path}: classes must be names")
+    if not all(isinstance(name, str) and name.isprintable() for name in config["classes"]):
+        raise BundleError(f"{path}: classes must be names in printable characters")
     return config
 
 
+def _json(path: Path, raw: bytes) -> dict[str, Any]:
+    """Parse an object strictly: no name twice, no NaN or Infinity (also not as 1e999), no integer of 10^16 or more."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) != len(pairs):
+            raise ValueError("a name occurs twice in it")
+        return table
+
+    def real(text: str) -> float:
+        if not math.isfinite(float(text)):
+            raise ValueError(f"it holds {text:.20}, which is no finite number")
+        return float(text)
+
+    def integer(text: str) -> int:
+        if len(text) > 16:
+            raise ValueError(f"it holds {text:.20}..., which is out of range")
+        return int(text)
+
+    try:
+        value = json.loads(
+            raw.decode(), object_pairs_hook=once, parse_float=real, parse_constant=real, parse_int=integer
+        )
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise BundleError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
 def _compare(folder: Path, expected: Mapping[str, Any]) -> None:
+    for name in FILES:
+        if name not in expected and (name in REQUIRED or (folder / name).exists()):
+            raise BundleError(f"{folder}: the manifest does not name {name}, so nothing vouches for it")
     for name, facts in expected.items():
         if name not in FILES:
             raise BundleError(f"{folder}: the manifest names {name!r:.80}, which does not belong into a bundle")
@@ -289,31 +364,29 @@ def _compare(folder: Path, expected: Mapping[str, Any]) -> None:
                 f"{file} is not the file that was published ({file.stat().st_size} bytes, expected {facts.get('size')};"
                 " or its sha256 differs): delete it and load again"
             )
-    if "model.safetensors" not in expected:
-        raise BundleError(f"{folder}: the manifest does not name model.safetensors")
 
 
 def _build(folder: Path, config: Mapping[str, Any]) -> AVModule:
     """The network of a config, on the meta device: no memory, no random initialisation."""
     kind = MODELS.get(config["model"])
     if kind is None:
-        raise BundleError(f"{folder}: unknown model {config['model']!r}{did_you_mean(config['model'], MODELS)}")
-    for key, value in config["init_args"].items():
-        if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) < 1 << 31):
-            raise BundleError(f"{folder}: {key} = {value:.3g} is out of range")
+        raise BundleError(f"{folder}: unknown model {config['model']!r:.80}{did_you_mean(config['model'], MODELS)}")
+    if config["task"] != kind.task:
+        raise BundleError(f"{folder}: task is {config['task']!r:.80}, {config['model']} does {kind.task!r}")
+    for key, value in [*config["init_args"].items(), *config["preprocess"].items()]:
+        if isinstance(value, int | float) and abs(value) >= 1 << 31:
+            raise BundleError(f"{folder}: {key:.80} = {value:.3g} is out of range")
     try:
         with torch.device("meta"):
             model = kind(config["classes"], preprocess=config["preprocess"], **config["init_args"])
-    except (AvzooError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+    except (TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
         raise BundleError(f"{folder}: {config['model']} cannot be built from config.json: {error}") from error
     count = sum(p.numel() for p in model.parameters())
     if count > MAX_PARAMETERS:
         raise BundleError(f"{folder}: config.json describes {count} parameters, more than {MAX_PARAMETERS}")
-    for name, pin in config["backbones"].items():
-        if name not in _backbone_names(model) or backbones.find(name).weights != pin:
-            raise BundleError(
-                f"{folder}: it was trained on the backbone {name} with weights {pin!r:.80}; this avzoo has other ones"
-            )
+    pins = {name: backbones.find(name).weights for name in _backbone_names(model)}
+    if config["backbones"] != pins:
+        raise BundleError(f"{folder}: it was trained on backbones {config['backbones']!r:.200}; this avzoo has {pins}")
     return model
 
 
@@ -324,13 +397,16 @@ def _tensors(path: Path, model: AVModule) -> dict[str, Tensor]:
         length = int.from_bytes(raw.read(8), "little")
         if length > min(MAX_HEADER, size - 8):
             raise BundleError(f"{path}: its header claims {length} bytes of a file of {size}")
-        header = _header(path, raw.read(length))
-    wanted = {key: list(value.shape) for key, value in model.state_dict().items()}
+        header = _json(path, raw.read(length))
+    if not all(isinstance(facts, dict) for facts in header.values()):
+        raise BundleError(f"{path} is no safetensors file: its header is no table of tensors")
+    empty = model.state_dict()
+    wanted = {key: list(value.shape) for key, value in empty.items()}
     found = {key: facts.get("shape") for key, facts in header.items() if key != "__metadata__"}
     for key in sorted(wanted.keys() | found.keys()):
         if wanted.get(key) != found.get(key):
             raise BundleError(
-                f"{path}: tensor {key!r:.80} has shape {found.get(key, 'none: it is missing')},"
+                f"{path}: tensor {key!r:.80} has shape {found.get(key, 'none: it is missing')!s:.80},"
                 f" the network wants {wanted.get(key, 'no such tensor')}"
             )
     try:
@@ -339,24 +415,10 @@ def _tensors(path: Path, model: AVModule) -> dict[str, Tensor]:
     except (SafetensorError, OSError) as error:
         raise BundleError(f"{path} is damaged: {error}") from error
     for key, value in state.items():
-        if value.is_floating_point():
-            state[key] = value = value.float()
+        # A copy even of float32: the file's own pages would follow whoever writes to the file after its check.
+        state[key] = value = value.to(torch.float32 if value.is_floating_point() else value.dtype, copy=True)
+        if value.dtype != empty[key].dtype:
+            raise BundleError(f"{path}: tensor {key!r} is {value.dtype}, the network wants {empty[key].dtype}")
         if not torch.isfinite(value).all():
             raise BundleError(f"{path}: tensor {key!r} holds NaN or infinite numbers")
     return state
-
-
-def _header(path: Path, raw: bytes) -> dict[str, Any]:
-    def no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        if len(set(keys)) != len(keys):
-            raise BundleError(f"{path}: its header names a tensor twice")
-        return dict(pairs)
-
-    try:
-        header = json.loads(raw, object_pairs_hook=no_doubles)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"{path} is no safetensors file: {error}") from error
-    if not isinstance(header, dict) or not all(isinstance(facts, dict) for facts in header.values()):
-        raise BundleError(f"{path} is no safetensors file: its header is no table of tensors")
-    return header

@@ -35,6 +35,7 @@ import soundfile
 import torch
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
+from av.codec.context import ThreadType
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
@@ -243,12 +244,13 @@ class _Window:
         """Raise `MediaError` where a file with these streams and this length cannot give what is wanted."""
         if self.times and not video:
             raise MediaError(
-                f"{path}: has no video stream, and pictures were asked for; give times=() to read its sound only"
+                f"{path}: has no video stream that can be decoded, and pictures were asked for; give times=() to read "
+                "its sound only"
             )
         if self.audio and not audio and self.on_missing_audio == "error":
             raise MediaError(
-                f'{path}: has no audio stream; on_missing_audio="silence" reads it as silent, audio_path= takes the '
-                "sound from another file"
+                f'{path}: has no audio stream that can be decoded; on_missing_audio="silence" reads it as silent, '
+                "audio_path= takes the sound from another file"
             )
         if 0 < duration <= self.start:
             raise MediaError(f"{path}: the window begins at {self.start:g} s, but the file is {duration:.2f} s long")
@@ -337,11 +339,11 @@ class _File:
 
     def __init__(self, path: Path, handle: InputContainer) -> None:
         self.path, self.handle, self.format = path, handle, handle.format.name
-        self.video: VideoStream | None = next(_shown_first(handle.streams.video), None)
-        self.audio: AudioStream | None = next(_shown_first(handle.streams.audio), None)
+        self.video: VideoStream | None = _default(handle.streams.video)
+        self.audio: AudioStream | None = _default(handle.streams.audio)
         self.streams: list[Stream] = [s for s in (self.video, self.audio) if s]
         if not self.streams:
-            raise MediaError(f"{path}: has neither a video nor an audio stream")
+            raise MediaError(f"{path}: has neither a video nor an audio stream that can be decoded")
         self.starts = {s.index: (s.start_time or 0) * _tick(s) for s in self.streams}
         self.zero = min(self.starts.values())
         if self.video and self.starts[self.video.index] - self.zero < PRIMING:
@@ -349,6 +351,7 @@ class _File:
         self.excess = _riff_excess(path)
         self.count: Counter[str] = Counter()
         self.fallback = ""
+        self.size: tuple[int, int] | None = None
 
     @property
     def duration(self) -> float:
@@ -404,10 +407,14 @@ class _File:
             return []
 
 
-def _shown_first(streams: Sequence[StreamT]) -> Iterator[StreamT]:
-    """The streams, the one flagged as default first; a cover picture is no video."""
-    shown = [s for s in streams if not s.disposition & Disposition.attached_pic]
-    yield from sorted(shown, key=lambda s: not s.disposition & Disposition.default)
+def _default(streams: Sequence[StreamT]) -> StreamT | None:
+    """The stream flagged as default; of several, the one of most pixels or the highest rate. A cover is no video."""
+    usable = [s for s in streams if s.codec_context and not s.disposition & Disposition.attached_pic]
+    return max(usable, key=lambda s: (bool(s.disposition & Disposition.default), _fineness(s)), default=None)
+
+
+def _fineness(stream: Stream) -> int:
+    return stream.width * stream.height if isinstance(stream, VideoStream) else stream.sample_rate
 
 
 def _tick(stream: Stream) -> float:
@@ -423,7 +430,8 @@ def _stamp(packet: Packet[Any]) -> int:
 @contextmanager
 def _open(path: Path) -> Iterator[_File]:
     try:
-        handle = av.open(path)
+        # "file:" for names with a colon; the whitelist for playlists, which would otherwise reach out to the network
+        handle = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
     except (av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MediaError(
@@ -440,8 +448,11 @@ def _read_container(path: Path, want: _Window) -> Clip:
         with _open(path) as file:
             file.count = count
             want.check(path, video=bool(file.video), audio=bool(file.audio), duration=file.duration)
-            packets = _demux(file, want, back)
-            if packets.whole or _covers(file, want, packets, back):
+            try:
+                packets = _demux(file, want, back)
+            except av.FFmpegError:  # a container that cannot seek this far, or at all
+                continue
+            if packets.whole or _covers(file, want, packets):
                 return _decode(file, want, packets)
     raise MediaError(f"{path}: cannot be read")  # not reached: looking back without end reads the whole
 
@@ -464,7 +475,7 @@ def _demux(file: _File, want: _Window, back: float) -> _Packets:
     if file.video and want.times:
         until[file.video.index] = begin + max(want.times) + _slack(file.video)
     if file.audio and want.audio:
-        until[file.audio.index] = begin + want.seconds
+        until[file.audio.index] = begin + want.seconds + JITTER + 2 * _tick(file.audio)
     first = (begin - WARM_UP if file.audio and want.audio else begin + min(want.times, default=0.0)) - back
     got = _Packets(whole=first <= file.zero)
     if not until:
@@ -491,16 +502,18 @@ def _demux(file: _File, want: _Window, back: float) -> _Packets:
     return got
 
 
-def _covers(file: _File, want: _Window, packets: _Packets, back: float) -> bool:
+def _covers(file: _File, want: _Window, packets: _Packets) -> bool:
     """Whether these packets reach far enough back for the first wanted picture and for the codec's warm-up."""
     begin = file.zero + want.start
     if file.video and want.times:
         shown = _displayed(packets.video)
         if not shown or shown[0] > _ticks(file.video, begin, want.times)[0]:
             return False
-    if file.audio and want.audio and packets.audio and not back:
-        tick = _tick(file.audio)
-        return _stamp(packets.audio[0]) * tick <= max(begin - WARM_UP / 2, file.starts[file.audio.index]) + 2 * tick
+    if file.audio and want.audio:
+        tick, ends = _tick(file.audio), file.declared_end(file.audio)
+        needed = max(begin - WARM_UP / 2, file.starts[file.audio.index])
+        first = _stamp(packets.audio[0]) * tick if packets.audio else inf
+        return first <= needed + 2 * tick or (ends is not None and ends <= needed)
     return True
 
 
@@ -563,7 +576,7 @@ def _displayed(packets: list[Packet[Any]]) -> list[int]:
 
 def _pictures(file: _File, stream: VideoStream, want: _Window, got: _Packets, end: float) -> tuple[Tensor, float]:
     """The pictures on screen at the wanted instants, and the seconds by which they fall short of them."""
-    stream.codec_context.thread_count = want.threads
+    stream.codec_context.thread_count, stream.codec_context.thread_type = want.threads, ThreadType.FRAME
     begin, tick, packets = file.zero + want.start, _tick(stream), got.video
     ticks, shown = _ticks(stream, begin, want.times), _displayed(packets)
     due = [shown[max(bisect_right(shown, t) - 1, 0)] for t in ticks] if shown else []
@@ -683,8 +696,10 @@ def _played(file: _File, stream: VideoStream, packets: list[Packet[Any]]) -> Ite
 def _rgb(file: _File, frame: VideoFrame) -> Rgb:
     """[height, width, 3], upright."""
     file.count["converted"] += 1
-    image = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-    return np.rot90(image, frame.rotation // 90) if frame.rotation else image
+    file.size = file.size or (frame.width, frame.height)  # a stream may change its size: the first picture's holds
+    width, height = file.size
+    image = np.asarray(frame.to_ndarray(format="rgb24", width=width, height=height), dtype=np.uint8)
+    return np.rot90(image, round(frame.rotation / 90))
 
 
 # Sound -------------------------------------------------------------------------------------------------------------
@@ -693,31 +708,32 @@ def _rgb(file: _File, frame: VideoFrame) -> Rgb:
 def _sound(file: _File, stream: AudioStream, want: _Window, packets: _Packets, end: float) -> tuple[Tensor, int, float]:
     """The waveform of the window, its rate in Hz, and the seconds of it that did not come."""
     begin = file.zero + want.start
-    rate, channels = stream.codec_context.sample_rate, max(1, stream.codec_context.layout.nb_channels)
-    wave: Samples = np.zeros((channels, round(want.seconds * rate)), dtype=np.float32)
-    snap = _frame_grid(file.path, stream, packets)
-    heard = 0
-    cursor: int | None = None  # where the next decoded sample goes
     tick = _tick(stream)
     needed = [p for p in packets.audio if (_stamp(p) + (p.duration or 0)) * tick >= begin - WARM_UP]
-    trimmed = not packets.whole  # libav trims the first frame after a seek as if it were the first of the file
-    for packet in [*needed, None]:
-        for frame in file.sounds(packet):
-            if trimmed and frame.pts is not None and frame.pts * tick + frame.samples / rate <= begin:
-                trimmed = False
-                continue
-            if frame.sample_rate != rate or frame.layout.nb_channels != channels:
-                file.count["errors"] += 1
-                continue
-            exact = (snap(frame.pts * tick) - begin) * rate if frame.pts is not None else cursor or 0
-            # A container's rounded timestamps jitter; only a jump beyond that is a hole.
-            if cursor is None or abs(exact - cursor) > max(2 * tick, JITTER) * rate:
-                cursor = round(exact)
-            first, last = max(cursor, 0), min(cursor + frame.samples, wave.shape[1])
-            if first < last:
-                wave[:, first:last] = _floats(frame)[:, first - cursor : last - cursor]
-                heard += last - first
-            cursor += frame.samples
+    pieces = [frame for packet in [*needed, None] for frame in file.sounds(packet)]
+    # A decoder may know better than the header (AAC with band replication doubles the rate).
+    rate = pieces[0].sample_rate if pieces else stream.codec_context.sample_rate
+    channels = (pieces[0] if pieces else stream.codec_context).layout.nb_channels
+    wave: Samples = np.zeros((channels, round(want.seconds * rate)), dtype=np.float32)
+    snap = _frame_grid(file.path, packets, tick, rate)
+    if not packets.whole and pieces and (pieces[0].pts or 0) * tick + pieces[0].samples / rate <= begin:
+        del pieces[0]  # libav trims the first frame after a seek as if it were the first of the file
+    origin = round(want.start * rate)  # the window's first sample, counted from time zero
+    cursor: int | None = None  # where the next decoded sample goes
+    heard = 0
+    for piece in pieces:
+        if piece.sample_rate != rate or piece.layout.nb_channels != channels:
+            file.count["errors"] += 1
+            continue
+        exact = (snap(piece.pts * tick) - file.zero) * rate - origin if piece.pts is not None else cursor or 0
+        # A container's rounded timestamps jitter; only a jump beyond that is a hole.
+        if cursor is None or abs(exact - cursor) > max(2 * tick, JITTER) * rate:
+            cursor = round(exact)
+        first, last = max(cursor, 0), min(cursor + piece.samples, wave.shape[1])
+        if first < last:
+            wave[:, first:last] = _floats(piece)[:, first - cursor : last - cursor]
+            heard += last - first
+        cursor += piece.samples
     due = min(end, begin + want.seconds) - max(begin, file.starts[stream.index])
     return torch.from_numpy(wave), rate, due - heard / rate
 
@@ -734,13 +750,12 @@ def _floats(frame: AudioFrame) -> Samples:
     return (samples / 2.0 ** (8 * samples.dtype.itemsize - 1)).astype(np.float32)
 
 
-def _frame_grid(path: Path, stream: AudioStream, packets: _Packets) -> Callable[[float], float]:
+def _frame_grid(path: Path, packets: _Packets, tick: float, rate: int) -> Callable[[float], float]:
     """Undo the rounding of a container's audio timestamps (Matroska: to 1 ms) after a seek.
 
     Codecs with frames of one length put every frame on a grid that begins at the first frame of the file; a time within
     a tick of the grid is moved onto it, so that a window has the very samples of the whole file's decoding.
     """
-    tick, rate = _tick(stream), stream.codec_context.sample_rate
     if packets.whole or (1 / (tick * rate)).is_integer():
         return lambda time: time
     with _open(path) as head:

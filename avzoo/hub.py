@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from avzoo import bundle, registry
-from avzoo.errors import BundleError, HubError
+from avzoo.errors import BundleError, HubError, UnknownModelError
 from avzoo.models import MODELS, AVModule
 
 
@@ -54,6 +54,10 @@ def load_ref(
 ) -> AVModule:
     """`load` of a reference that `registry.parse_ref` has read."""
     if not pretrained:
+        if not ref.name:
+            raise UnknownModelError(
+                "pretrained=False builds the recipe of a name of list_models(), not a folder or hf:"
+            )
         return _build_fresh(registry.find(ref.name)).eval().to(device)
     located = locate(ref, revision)
     model = bundle.read(located.folder, located.expected, device=device)
@@ -73,6 +77,8 @@ def _build_fresh(entry: registry.Checkpoint) -> AVModule:
 def locate(ref: registry.Ref, revision: str | None = None) -> Located:
     """Find a bundle on this machine, downloading it first if need be; arguments and errors as `load`."""
     if ref.folder is not None:
+        if revision is not None:
+            raise HubError(f"{ref.folder} is a folder and has no revision {revision}: leave revision out")
         return Located(ref.folder, None)
     if ref.repo:
         return Located(_download(ref.repo, revision or ref.revision), None)
@@ -99,6 +105,7 @@ def _download(repo: str, revision: str) -> Path:
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
+        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -121,5 +128,7 @@ def _download(repo: str, revision: str) -> Path:
         raise HubError(
             f"{where} is not in the cache and the Hub cannot be reached: load it once while online"
         ) from error
+    except HFValidationError as error:
+        raise HubError(f"{repo!r} is no name of a Hub repository: {error}") from error
     except HfHubHTTPError as error:
         raise HubError(f"{where} could not be downloaded: {error}") from error

@@ -115,6 +115,8 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         """Fill what was left out from the backbones, then check."""
+        object.__setattr__(self, "mean", tuple(self.mean))  # YAML and JSON bring lists
+        object.__setattr__(self, "std", tuple(self.std))
         unset = {f.name: f.default for f in dataclasses.fields(self)}
         for name in (self.audio_backbone, self.visual_backbone):
             for key, value in backbones.find(name).input.items():

@@ -36,6 +36,7 @@ import yaml
 from avzoo.errors import AvzooError, UnknownModelError, did_you_mean
 
 PACKAGE = Path(__file__).parent
+_REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 
 def asset(name: str) -> Path:
@@ -75,6 +76,20 @@ class Checkpoint:
         return f"avzoo fit --config recipes/{self.recipe}.yaml"
 
 
+class _Loader(yaml.SafeLoader):
+    """`safe_load` that refuses a name given twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Read a mapping."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
 def read_registry(path: Path) -> dict[str, Checkpoint]:
     """Read and check a registry file.
 
@@ -82,7 +97,7 @@ def read_registry(path: Path) -> dict[str, Checkpoint]:
         AvzooError: Naming the entry and the key that is wrong.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise AvzooError(f"{path} cannot be read as a registry: {error}") from error
     if not isinstance(document, dict):
@@ -96,6 +111,10 @@ def _entry(path: Path, name: str, keys: Any) -> Checkpoint:
 
     known = [f.name for f in fields(Checkpoint) if f.name != "name"]
     required = ("model", "task", "about", "dataset", "recipe", "features")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", str(name)) or not isinstance(name, str):
+        raise refuse(
+            "name", "expected small letters, digits, '-', '_' and '.'; write it in quotes if YAML reads it otherwise"
+        )
     if not isinstance(keys, dict):
         raise refuse("*", f"expected keys {known}")
     for key in keys:
@@ -108,27 +127,39 @@ def _entry(path: Path, name: str, keys: Any) -> Checkpoint:
         raise refuse("task", f"expected 'segment' or 'clip', got {keys['task']!r}")
     if keys.get("weights") not in (None, "package", "hub"):
         raise refuse("weights", f"expected 'package', 'hub' or null, got {keys['weights']!r}")
-    if not isinstance(keys.get("classes"), list) or not all(isinstance(c, str) for c in keys["classes"]):
-        raise refuse("classes", f"expected a list of names, got {keys.get('classes')!r:.80}")
+    classes = keys.get("classes")
+    if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(c, str) for c in classes):
+        raise refuse("classes", f"expected a list of two or more names, got {classes!r:.80}")
+    if len(set(classes)) < len(classes):
+        raise refuse("classes", f"{max(classes, key=classes.count)!r} occurs twice")
+    if not isinstance(keys.get("licence"), str | None):
+        raise refuse("licence", f"expected a text, got {keys['licence']!r}")
     for key, kind in (("hub", dict), ("files", dict), ("paper", dict), ("metrics", list), ("sources", list)):
         if key in keys and not isinstance(keys[key], kind):
             raise refuse(key, f"expected a {kind.__name__}, got {keys[key]!r}")
     if keys.get("weights"):
-        if not keys.get("files") or not keys.get("licence"):
-            raise refuse("files" if not keys.get("files") else "licence", "is required once there are weights")
-        for file, facts in keys["files"].items():
-            whole = isinstance(facts, dict) and isinstance(facts.get("size"), int) and facts["size"] > 0
-            if not (whole and re.fullmatch(r"[0-9a-f]{64}", str(facts.get("sha256")))):
-                raise refuse(f"files.{file}", f"expected {{size: bytes, sha256: 64 hex digits}}, got {facts!r}")
-    if keys.get("weights") == "hub":
-        hub = keys.get("hub", {})
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(hub.get("repo"))):
+        for key in ("files", "licence"):
+            if not keys.get(key):
+                raise refuse(key, "is required once there are weights")
+        for file in ("config.json", "model.safetensors"):
+            if file not in keys["files"]:
+                raise refuse(f"files.{file}", "is required once there are weights")
+    for file, facts in keys.get("files", {}).items():
+        whole = isinstance(facts, dict) and type(facts.get("size")) is int and facts["size"] > 0
+        if not (whole and re.fullmatch(r"[0-9a-f]{64}", str(facts.get("sha256")))):
+            raise refuse(f"files.{file}", f"expected {{size: bytes, sha256: 64 hex digits}}, got {facts!r}")
+    hub = keys.get("hub", {})
+    if hub or keys.get("weights") == "hub":
+        if not _REPO.fullmatch(str(hub.get("repo"))):
             raise refuse("hub.repo", f"expected owner/name, got {hub.get('repo')!r}")
         if not re.fullmatch(r"[0-9a-f]{40}", str(hub.get("revision"))):
             raise refuse("hub.revision", f"expected a commit of 40 hex digits, got {hub.get('revision')!r}")
-    for metric in keys.get("metrics", []):
-        if not isinstance(metric, dict) or not {"name", "split", "mean", "seeds"} <= metric.keys():
-            raise refuse("metrics", f"each needs name, split, mean and seeds, got {metric!r}")
+    paper = [keys["paper"]] if keys.get("paper") else []
+    for key, figures, number in (("metrics", keys.get("metrics", []), "mean"), ("paper", paper, "value")):
+        needed = {"name", "split", number} | ({"seeds"} if key == "metrics" else set())
+        for figure in figures:
+            if not isinstance(figure, dict) or not needed <= figure.keys() or type(figure[number]) not in (int, float):
+                raise refuse(key, f"needs {', '.join(sorted(needed))}, {number} being a number, got {figure!r}")
     listed = {key: tuple(keys[key]) for key in ("classes", "metrics", "sources") if key in keys}
     return Checkpoint(name=str(name), **{**keys, **listed})
 
@@ -192,7 +223,7 @@ def parse_ref(given: str | Path, *, paths: bool = False) -> Ref:
         return Ref(folder=given)
     if given.startswith("hf:"):
         repo, _, revision = given[3:].partition("@")
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        if not _REPO.fullmatch(repo):
             raise UnknownModelError(f"{given!r}: expected hf:owner/repo@commit")
         return Ref(repo=repo, revision=revision)
     if "/" in given or "\\" in given or given.startswith("."):

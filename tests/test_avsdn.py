@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,15 @@ OPTIONS: list[dict[str, Any]] = [
     {"loss": "mlsm_on_softmax"},
     {"loss": "ce", "weak": True},
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """The tensors here are so small that threads cost more than they give."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def small(classes: Sequence[str] = FEW, seed: int = 0, **options: Any) -> AVSDN:
@@ -580,7 +589,9 @@ def test_bad_classes(classes: list[str]) -> None:
         (True, (2, 4, 5), (2, 4, 36, 7)),
     ],
 )
-def test_features_of_another_shape_are_refused(attention: bool, audio: tuple[int, ...], visual: tuple[int, ...]) -> None:
+def test_features_of_another_shape_are_refused(
+    attention: bool, audio: tuple[int, ...], visual: tuple[int, ...]
+) -> None:
     model = small(attention=attention)
     with pytest.raises(AvzooError, match=r"expected \[batch, time, 5\] and \[batch, time, (49, )?7\]"):
         model(torch.zeros(audio), torch.zeros(visual))
@@ -779,7 +790,7 @@ def test_labels_rebuilt_from_the_annotations_of_ave() -> None:
         with h5py.File(folder / f"{split}_order.h5") as file:
             order[split] = file["order"][:].tolist()
     assert [len(order[split]) for split in ("train", "val", "test")] == [3339, 402, 402]
-    assert sorted(sum(order.values(), [])) == list(range(4143))
+    assert sorted(row for rows_of in order.values() for row in rows_of) == list(range(4143))
     test = labels[order["test"]]
     background = test == 28
     assert int(background.sum()) == 715

@@ -23,6 +23,15 @@ LITE0 = "tf_efficientnet_lite0"
 State = dict[str, Tensor]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """The tensors here are so small that threads cost more than they give."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(autouse=True)
 def _fresh_names() -> Iterator[None]:
     """`find` remembers its answers; a test that changes what timm says must neither see nor leave any."""
@@ -53,7 +62,7 @@ class RealRandomness(TorchDispatchMode):
         super().__init__()
         self.seen: list[str] = []
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
         random = any(word in name for word in ("normal", "uniform", "rand", "bernoulli", "exponential"))
         if random and not (args and isinstance(args[0], Tensor) and args[0].is_meta):
@@ -371,7 +380,12 @@ def test_weights_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(
     ("given", "meant"),
-    [("vgish", "vggish"), ("resnet512", "resnet51q"), ("tf_efficientnet_lite_0", LITE0), ("resnet18.tv_in1", "resnet18")],
+    [
+        ("vgish", "vggish"),
+        ("resnet512", "resnet51q"),
+        ("tf_efficientnet_lite_0", LITE0),
+        ("resnet18.tv_in1", "resnet18"),
+    ],
 )
 def test_an_unknown_name_gets_the_nearest(given: str, meant: str) -> None:
     with pytest.raises(UnknownModelError, match=f"'{given}'.*did you mean '{meant}") as caught:

@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,15 @@ from avzoo.preprocess import Preprocess, Preprocessor, read_window
 
 NAMES = {"audio_backbone": "vggish", "visual_backbone": "tf_efficientnet_lite0"}
 SILENT = math.log(0.01)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """The tensors here are so small that threads cost more than they give."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def numbers(**changes: Any) -> Preprocess:
@@ -61,7 +71,7 @@ def test_json_round_trip() -> None:
 
 
 def test_an_unknown_number_is_named() -> None:
-    with pytest.raises(AvzooError, match="'segmnts'.*did you mean 'segments'"):
+    with pytest.raises(AvzooError, match=r"'segmnts'.*did you mean 'segments'"):
         Preprocess.of({**NAMES, "segmnts": 10})
 
 
@@ -251,7 +261,7 @@ def test_shapes_and_determinism(built: list[str]) -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"seconds": 6, "segments": 3}, {"segments": 6, "fps": 0.6}], ids=str)
 def test_a_sound_reaches_its_own_segment_only(changes: dict[str, Any]) -> None:
-    """From the first to the last sample that the backbone hears of a segment; 10 s / 6 is no whole number of samples."""
+    """From the first to the last sample that the backbone hears of it; 10 s / 6 is no whole number of samples."""
     p = numbers(**changes)
     length = int(p.seconds * 16_000) // p.segments
     heard = 95 * 160 + 400

@@ -96,6 +96,10 @@ class EpochBatches(Sampler[Draw]):
         self.items, self.batch_size, self.views, self.shuffle, self.seed = items, batch_size, views, shuffle, seed
         self.epoch = 0
 
+    def set_epoch(self, epoch: int) -> None:
+        """Go to an epoch; Lightning calls this, so that a resumed training goes on with the order it would have had."""
+        self.epoch = epoch
+
     def __len__(self) -> int:
         return -(-self.items // self.batch_size)
 

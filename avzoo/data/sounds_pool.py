@@ -99,12 +99,7 @@ class SoundPool(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader[SoundBatch]:
         """The named seconds of validation as they are."""
         _, pool = self._loaded()
-        parts = zip(
-            pool.waveform.view(-1, RATE).split(self.batch_size),
-            pool.label.flatten().split(self.batch_size),
-            strict=True,
-        )
-        return DataLoader([SoundBatch(*part) for part in parts], batch_size=None)
+        return DataLoader(_Seconds(pool, self.batch_size), batch_size=None)
 
     def _loaded(self) -> tuple[_Pool, _Pool]:
         if self._pools is None:
@@ -200,8 +195,8 @@ class _Crops(Dataset[SoundBatch]):
         sound.addcmul_(other, torch.where((kind < 0.6)[:, None], gain, 0.0))
         label = torch.where(any_other & (label[shuffled] != label), -1, label)
 
-        sound = _filter(sound, g)
-        noisy = torch.rand(n, generator=g) < 0.5
+        filtered, noisy = torch.rand(n, generator=g) < 0.5, torch.rand(n, generator=g) < 0.3
+        sound[filtered] = _filter(sound[filtered], g)
         noise = torch.randn(int(noisy.sum()), RATE, generator=g) * _level(sound[noisy])
         sound[noisy] += noise * _decibels(-_uniform(len(noise), 10, 50, g))
         return SoundBatch(sound * _decibels(_uniform(n, -12, 8, g)), label)
@@ -230,14 +225,14 @@ def _level(sound: Tensor) -> Tensor:
 
 
 def _filter(sound: Tensor, g: torch.Generator) -> Tensor:
-    """A random smooth equaliser of +-8 dB for most, and for a third a room: a decaying noise of 50 to 400 ms."""
+    """A random smooth equaliser of +-10 dB, and for half a room: a decaying noise of 50 to 400 ms."""
     n, samples = sound.shape
-    knots = (torch.rand(n, 1, 9, generator=g) * 2 - 1) * 8
+    knots = (torch.rand(n, 1, 9, generator=g) * 2 - 1) * 10
     curve = 10 ** (interpolate(knots, 257, mode="linear", align_corners=True)[:, 0] / 20)
     # Knots are even in the square root of frequency: finer where hearing is.
     where = torch.linspace(0, 1, samples // 2 + 1).sqrt() * 256
     spectrum = torch.fft.rfft(sound).mul_(curve[:, where.long()])
-    room = torch.rand(n, generator=g) < 0.33
+    room = torch.rand(n, generator=g) < 0.5
     if room.any():
         count = int(room.sum())
         time = torch.arange(samples // 2) / RATE

@@ -107,6 +107,7 @@ class AudioDistillation(L.LightningModule):
         dim = self.encoder.dim
         self.to_embedding = nn.Linear(dim, 1024)
         self.to_scores = nn.Linear(dim, 521)
+        nn.init.constant_(self.to_scores.bias, -5.0)  # of 521 scores a handful are not zero
         self.to_name = nn.Linear(dim, len(classes))
         self._teacher = [YAMNet(Path(teacher)).eval()]  # in a list: neither trained nor stored in checkpoints
 
@@ -140,7 +141,6 @@ class AudioDistillation(L.LightningModule):
         # Cosine of centred embeddings: YAMNet's are sparse and non-negative, so uncentred ones all look alike.
         centre = embedding.float().mean(0)
         near = cosine_similarity(self.to_embedding(features).float(), embedding.float() - centre)
-        # Summed over classes: of 521 scores, a handful are not zero.
         soft = binary_cross_entropy_with_logits(
             self.to_scores(features).float(), scores.float().sigmoid(), reduction="none"
         ).sum(1)

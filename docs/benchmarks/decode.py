@@ -32,19 +32,20 @@ TIMES = [k + 0.5 for k in range(SECONDS)]
 
 
 def render(path: Path, gop: int) -> Path:
-    """A textured picture that pans, with a patch moving across it, as H.264 with three B-frames."""
+    """A grainy, textured picture that pans, with a patch moving across it, as H.264 with up to three B-frames."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 200, (60, 100, 3)).repeat(24, axis=0).repeat(24, axis=1)
     scene = (coarse + rng.integers(0, 55, coarse.shape)).astype(np.uint8)
     patch = rng.integers(0, 255, (160, 160, 3), dtype=np.uint8)
     with av.open(path, "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "26"})
+        stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "28"})
         stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
         stream.codec_context.gop_size, stream.codec_context.max_b_frames = gop, 3
         for i in range(SECONDS * FPS):
-            top, left = i % 600, 2 * i % 1000
-            image = scene[top : top + 720, left : left + 1280].copy()
+            top, left = int(300 + 280 * np.sin(i / 40)), int(500 + 480 * np.cos(i / 55))
+            image = scene[top : top + 720, left : left + 1280].astype(np.int16)
             image[200:360, 4 * i : 4 * i + 160] = patch
+            image = (image + rng.integers(-6, 7, image.shape, dtype=np.int16)).clip(0, 255).astype(np.uint8)
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = i, Fraction(1, FPS)
             container.mux(stream.encode(frame))

@@ -1,0 +1,46 @@
+"""What several test files share: small rendered datasets, cheap backbones, a cache that goes with the session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from avzoo import backbones
+from avzoo.data import rendering
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or writes the user's cache."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("AVZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """AVE's layout: 6 train, 3 val, 3 test clips of the first three classes."""
+    folder = tmp_path_factory.mktemp("rendered")
+    return rendering.write_ave(folder, train=6, val=3, test=3, classes=rendering.CLASSES[:3], size=64, seed=900)
+
+
+class CheapBackbone(nn.Module):
+    """Means over the input, spread over as many features as the real one has."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(features)
+        self.weight = nn.Parameter(torch.randn(16, features, generator=generator), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = nn.functional.adaptive_avg_pool2d(x.mean(1, keepdim=True), 4).flatten(1)
+        return pooled @ self.weight
+
+
+@pytest.fixture
+def cheap_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every backbone that is built in this process is a cheap one of the right width."""
+    widths = {"resnet152.tv_in1k": 2048, "tf_efficientnet_lite0": 1280}
+    monkeypatch.setattr(backbones, "build", lambda name: CheapBackbone(widths.get(name, 128)))

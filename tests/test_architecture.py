@@ -1,0 +1,200 @@
+"""Who may import whom. Dependencies point down only; models and data never import one another."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "avzoo"
+
+# The picture: every room with the rooms right below it. A room may import itself and all that its arrows lead to;
+# everything may import `errors`. The top level (cli, commands, training, __main__) may import everything.
+ARROWS: dict[str, set[str]] = {
+    "publishing": {"hub", "card", "plot", "data"},  # runs the whole path once: a rendered clip, its answer, its picture
+    "plot": {"inference"},
+    "inference": {"hub"},
+    "hub": {"registry", "bundle"},
+    "card": {"registry", "bundle"},
+    "bundle": {"models"},
+    "models": {"models.base"},
+    "models.base": {"preprocess", "metrics"},
+    "data": {"data.base", "data.rendering"},
+    "data.base": {"data.features"},
+    "data.features": {"preprocess", "augment"},
+    "data.rendering": set(),  # numpy, Pillow and an encoder: it renders without torch
+    "preprocess": {"clip", "audio", "backbones"},
+    "augment": {"clip"},
+    "backbones": {"audio_encoder"},
+    "audio_encoder": {"audio"},
+    "registry": set(),
+    "clip": set(),
+    "audio": set(),
+    "metrics": set(),
+    "errors": set(),
+    "": set(),  # avzoo itself: its version; the public names it loads lazily are checked below
+}
+TOP = {"cli", "commands", "training", "__main__"}
+HEAVY = ("torch", "lightning", "timm", "torchvision", "torchaudio", "torchmetrics", "av", "jsonargparse")
+
+
+def modules() -> dict[str, Path]:
+    """Dotted names below `avzoo`."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """Everything a file imports, wherever in the file: `avzoo.clip`, `torch.nn`."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide where they lead"
+            assert node.module
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return names
+
+
+def room(module: str) -> str:
+    """`models.avsdn` lives in `models`, `models.base` has a room of its own."""
+    parts = module.split(".")
+    return next((name for n in (3, 2, 1) if (name := ".".join(parts[:n])) in ARROWS), parts[0])
+
+
+def below(name: str) -> set[str]:
+    """All rooms that the arrows of a room lead to."""
+    return {name, "errors", ""}.union(*(below(other) for other in ARROWS[name]))
+
+
+def own_imports(path: Path) -> set[str]:
+    """The modules of avzoo that a file imports."""
+    known = modules()
+    return {
+        name.removeprefix("avzoo").removeprefix(".")
+        for name in imports(path)
+        if name.partition(".")[0] == "avzoo" and name.removeprefix("avzoo").removeprefix(".") in known
+    }
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_imports_point_down(module: str) -> None:
+    if room(module) in TOP or module == "":
+        return
+    assert room(module) in ARROWS, f"avzoo/{module}.py has no place in the picture yet"
+    # `from avzoo.models.base import X` runs the package's __init__ too, which imports nothing beyond its own rooms
+    edges = {room(name) for name in own_imports(modules()[module])}
+    if room(module).partition(".")[0] in ("models", "data"):
+        edges.discard(room(module).partition(".")[0])
+    assert edges <= below(room(module)), f"avzoo.{module} imports {sorted(edges - below(room(module)))}"
+
+
+def test_models_and_data_never_import_one_another() -> None:
+    for module, path in modules().items():
+        top = module.partition(".")[0]
+        tops = {name.partition(".")[0] for name in own_imports(path)}
+        assert not (top == "models" and "data" in tops), module
+        assert not (top == "data" and "models" in tops), module
+    assert "models" not in below("data")
+    assert "data" not in below("inference")
+
+
+def test_only_the_top_imports_the_top() -> None:
+    for module, path in modules().items():
+        tops = {name.partition(".")[0] for name in own_imports(path)} & TOP
+        assert not tops or room(module) in TOP, f"avzoo.{module} imports {tops}"
+
+
+def test_the_shared_bases_do_not_know_their_heirs() -> None:
+    assert {name for name in own_imports(PACKAGE / "data" / "base.py") if name.startswith("data")} <= {
+        "data",
+        "data.features",
+    }
+    assert not {name for name in own_imports(PACKAGE / "data" / "features.py") if name.startswith("data")}
+    assert not {name for name in own_imports(PACKAGE / "models" / "base.py") if name.startswith("models")}
+
+
+@pytest.mark.parametrize("module", ["errors", "registry"])
+def test_what_lists_models_imports_nothing_heavy(module: str) -> None:
+    heavy = {name.partition(".")[0] for name in imports(PACKAGE / f"{module}.py")} & {*HEAVY, "numpy", "safetensors"}
+    assert not heavy
+    if module == "errors":
+        assert {name.partition(".")[0] for name in imports(PACKAGE / "errors.py")} <= set(sys.stdlib_module_names)
+
+
+def test_only_clip_imports_a_decoder() -> None:
+    """What writes videos may import av, and then opens for writing only."""
+    decoders = {"av", "soundfile", "cv2", "decord", "torchcodec", "imageio", "moviepy", "librosa"}
+    for module, path in modules().items():
+        used = {name.partition(".")[0] for name in imports(path)} & decoders
+        assert not any(name.startswith(("torchvision.io", "torchaudio.io")) for name in imports(path)), module
+        if not used or module == "clip":
+            continue
+        assert used == {"av"}, f"avzoo.{module} imports {used}"
+        assert module.startswith("data."), f"avzoo.{module} imports av"
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        opened = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "av.open"]
+        assert opened, f"avzoo.{module} imports av for nothing"
+        for call in opened:
+            mode = (
+                call.args[1] if len(call.args) > 1 else next((k.value for k in call.keywords if k.arg == "mode"), None)
+            )
+            assert isinstance(mode, ast.Constant), f"avzoo.{module} opens a file for reading"
+            assert mode.value == "w", f"avzoo.{module} opens a file for reading"
+    assert "av" in imports(PACKAGE / "clip.py")
+
+
+def loaded_after(code: str) -> set[str]:
+    """The heavy modules that are loaded once some code has run in a new interpreter."""
+    report = f"\nimport sys; print('LOADED', *[name for name in {HEAVY!r} if name in sys.modules])"
+    here = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code + report], env=here, capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+def test_the_probe_sees_a_heavy_import() -> None:
+    assert "av" in loaded_after("import av")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import avzoo; assert 'load' in dir(avzoo); assert avzoo.__version__",
+        "import avzoo.errors, avzoo.registry, avzoo.cli",
+        "import avzoo; avzoo.AvzooError; assert 'avsdn-avemix' in avzoo.list_models()",
+        "from avzoo.cli import main; main(['list'])",
+    ],
+)
+def test_nothing_heavy_is_loaded_before_it_is_needed(code: str) -> None:
+    assert loaded_after(code) == set()
+
+
+def test_every_public_name_has_a_home() -> None:
+    import avzoo
+
+    for name in avzoo.__all__:
+        assert getattr(avzoo, name) is not None
+    assert set(avzoo.__all__) <= set(dir(avzoo))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        avzoo.nothing  # noqa: B018
+
+
+def test_no_function_takes_arbitrary_keywords_in_a_public_constructor() -> None:
+    """LightningCLI reads signatures: a recipe's options are the arguments that are written down."""
+    import inspect
+
+    from avzoo.models import MODELS
+
+    for name, model in MODELS.items():
+        kinds = {p.kind for p in inspect.signature(model).parameters.values()}
+        assert inspect.Parameter.VAR_KEYWORD not in kinds, name
+        assert next(iter(inspect.signature(model).parameters)) == "classes", name

@@ -1,0 +1,167 @@
+"""Files to windows to labels with times, and the pictures of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import avzoo
+from avzoo import cli, hub, inference, plot
+from avzoo.clip import Clip
+from avzoo.data import rendering
+from avzoo.errors import DataNotFoundError, MediaError
+from avzoo.models import AVSDN
+
+CLASSES = ["drone", "helicopter", "mandolin", "background"]
+
+
+class Brightness(AVSDN):
+    """Answers "drone" in every second whose frame is brighter than the clip's first."""
+
+    windows: list[float]
+
+    def logits(self, clip: Clip) -> Tensor:
+        self.windows.append(clip.start)
+        bright = clip.frames.float().mean((1, 2, 3)) > 100
+        return torch.stack([10.0 * bright, torch.zeros(10), torch.zeros(10), 10.0 * ~bright], -1)
+
+
+@pytest.fixture
+def model() -> Brightness:
+    model = Brightness(CLASSES, preprocess={"audio_backbone": "vggish", "visual_backbone": "tf_efficientnet_lite0"})
+    model.windows = []
+    return model.eval()
+
+
+def light(path: Path, seconds: float, lit: set[int]) -> Path:
+    """A video that is white in the seconds of `lit` and black elsewhere, with silence."""
+    from fractions import Fraction
+
+    import av
+    import numpy as np
+
+    with av.open(str(path), "w") as file:
+        video = file.add_stream("libx264", rate=8, options={"g": "8"})
+        video.width = video.height = 64
+        video.pix_fmt = "yuv420p"
+        sound = file.add_stream("aac", rate=16000, layout="mono")
+        for index in range(round(seconds * 8)):
+            shade = 255 if index // 8 in lit else 0
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), shade, np.uint8))
+            frame.pts, frame.time_base = index, Fraction(1, 8)
+            file.mux(video.encode(frame))
+        silence = np.zeros((1, round(seconds * 16000)), np.float32)
+        for start in range(0, silence.shape[1], 1024):
+            block = av.AudioFrame.from_ndarray(np.ascontiguousarray(silence[:, start : start + 1024]), "fltp", "mono")
+            block.sample_rate, block.pts, block.time_base = 16000, start, Fraction(1, 16000)
+            file.mux(sound.encode(block))
+        file.mux(video.encode())
+        file.mux(sound.encode())
+    return path
+
+
+def said(prediction: inference.Prediction) -> list[str]:
+    return [segment.labels[0][0] for segment in prediction.segments]
+
+
+def test_one_window(model: Brightness, tmp_path: Path) -> None:
+    answer = avzoo.predict(light(tmp_path / "a.mp4", 10, {2, 3, 4}), model)
+    assert [(e.start, e.end, e.label) for e in answer.events] == [(2.0, 5.0, "drone")]
+    assert [s.start for s in answer.segments] == [float(second) for second in range(10)]
+    assert answer.clip is None
+    assert answer.probabilities.sum(-1) == pytest.approx(1.0)
+
+
+def test_a_long_video_is_read_in_windows_and_an_event_crosses_them(model: Brightness, tmp_path: Path) -> None:
+    answer = avzoo.predict(light(tmp_path / "a.mp4", 23.6, {8, 9, 10, 11, 23}), model)
+    assert model.windows == [0.0, 10.0, 14.0]  # the last is moved back so that it is full
+    assert [(e.start, e.end) for e in answer.events] == [(8.0, 12.0), (23.0, pytest.approx(23.6, abs=0.2))]
+    assert len(answer.segments) == 24
+
+
+def test_a_video_shorter_than_the_window(model: Brightness, tmp_path: Path) -> None:
+    answer = avzoo.predict(light(tmp_path / "a.mp4", 3.4, {1}), model)
+    assert said(answer) == ["background", "drone", "background"]
+
+
+def test_top_k_is_best_first(model: Brightness, tmp_path: Path) -> None:
+    labels = avzoo.predict(light(tmp_path / "a.mp4", 10, {0}), model, top_k=2).segments[0].labels
+    assert [name for name, _ in labels][0] == "drone"
+    assert len(labels) == 2
+    assert labels[0][1] > labels[1][1]
+
+
+def test_a_folder_yields_one_answer_a_file_and_a_bad_one_stops_nothing(model: Brightness, tmp_path: Path) -> None:
+    light(tmp_path / "a.mp4", 10, {1})
+    (tmp_path / "b.mp4").write_bytes(b"")
+    light(tmp_path / "c.mp4", 10, {2})
+    answers = list(avzoo.predict(tmp_path, model))
+    assert [answer.video.name for answer in answers] == ["a.mp4", "b.mp4", "c.mp4"]
+    assert [bool(answer.error) for answer in answers] == [False, True, False]
+    assert set(answers[1].to_dict()) == {"video", "error"}
+
+
+def test_errors_of_a_single_file(model: Brightness, tmp_path: Path) -> None:
+    with pytest.raises(DataNotFoundError, match="holds no video"):
+        avzoo.predict(tmp_path, model)
+    (tmp_path / "b.mp4").write_bytes(b"")
+    with pytest.raises(MediaError, match=r"b\.mp4"):
+        avzoo.predict(tmp_path / "b.mp4", model)
+    with pytest.raises(DataNotFoundError, match=r"b\.mp4"):
+        avzoo.predict(tmp_path / "c.mp4", model)
+
+
+def test_command_line_prints_json_a_line_and_fails_at_the_end(
+    model: Brightness, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "load_ref", lambda *_, **__: model)
+    light(tmp_path / "a.mp4", 10, {1})
+    (tmp_path / "b.mp4").write_bytes(b"")
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["predict", str(tmp_path), "--json"])
+    assert stop.value.code == 1
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["events"] == [{"start": 1.0, "end": 2.0, "label": "drone", "probability": pytest.approx(1, abs=1e-3)}]
+    assert list(first) == ["video", "model", "task", "duration", "segments", "events", "clip"]
+    assert second["video"].endswith("b.mp4")
+    assert second["error"]
+
+
+def test_command_line_draws_and_prints_a_timeline(
+    model: Brightness, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "load_ref", lambda *_, **__: model)
+    video = light(tmp_path / "a.mp4", 10, {1})
+    cli.main(["predict", str(video), "--plot", str(tmp_path / "out.png")])
+    out = capsys.readouterr().out
+    assert "drone 1.0-2.0 s, 1.00" in out
+    assert "│   ███                        │" in out  # ten seconds, three columns each
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.width > 1000
+        assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 50
+
+
+def test_timeline_of_a_long_video_fits_a_terminal(model: Brightness, tmp_path: Path) -> None:
+    answer = avzoo.predict(light(tmp_path / "a.mp4", 130, set(range(60, 70))), model)
+    text = plot.timeline_text(answer)
+    assert max(map(len, text.splitlines()[1:])) <= 80
+    assert "drone 60.0-70.0 s" in text
+
+
+def test_background_throughout_says_so(model: Brightness, tmp_path: Path) -> None:
+    assert "no event" in plot.timeline_text(avzoo.predict(light(tmp_path / "a.mp4", 10, set()), model))
+
+
+def test_sound_of_its_own_file(model: Brightness, tmp_path: Path) -> None:
+    import numpy as np
+    import soundfile
+
+    script = rendering.script(5, classes=rendering.CLASSES[:3])
+    video = rendering.render(script, tmp_path / "a.mp4", size=64)
+    soundfile.write(tmp_path / "a.wav", np.zeros(160_000, np.float32), 16_000)
+    assert len(avzoo.predict(video, model, audio=tmp_path / "a.wav").segments) == 10

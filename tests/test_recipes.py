@@ -1,0 +1,114 @@
+"""Every recipe runs, as it stands, on small data: a new YAML is tested with no edit here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from avzoo import bundle, cli, registry
+from avzoo.training import read_recipe
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+EVENTS = [path for path in RECIPES if "AVSDN" in path.read_text()]
+SMALL = ["--trainer.max_epochs", "1", "--data.workers", "0", "--trainer.enable_progress_bar", "false"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_is_one_short_file_without_class_paths(recipe: Path) -> None:
+    lines = recipe.read_text().splitlines()
+    assert len(lines) <= 30
+    assert not any("class_path" in line for line in lines)
+    assert {"seed_everything", "model", "data", "trainer"} <= yaml.safe_load(recipe.read_text()).keys()
+
+
+@pytest.mark.parametrize("recipe", EVENTS, ids=lambda path: path.stem)
+@pytest.mark.usefixtures("cheap_backbones")
+def test_an_event_recipe_trains_and_tests(
+    recipe: Path, rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli.main(["fit", "--config", str(recipe), "--data.root", str(rendered), *SMALL])
+    run = tmp_path / "runs" / recipe.stem / "version_0"
+    assert (run / "metrics.csv").read_text().startswith("epoch,")
+    assert f"best val_segment_accuracy" in capsys.readouterr().out
+    model = bundle.read_training_checkpoint(run / "checkpoints" / "best.ckpt")
+    asked = read_recipe(recipe.read_text())
+    assert model.preprocess.visual_backbone == asked["preprocess"]["visual_backbone"]
+    assert model.preprocess.audio_backbone == asked["preprocess"]["audio_backbone"]
+    for key, value in asked["model"]["init_args"].items():
+        assert model.hparams[key] == value
+    best = str(run / "checkpoints" / "best.ckpt")
+    cli.main(["test", "--config", str(run / "recipe.yaml"), "--ckpt_path", best, "--data.workers", "0"])
+    assert "test_segment_accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("cheap_backbones")
+def test_numbers_left_out_are_the_backbones_own(
+    rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The default signal path is the paper's: none of its numbers may linger when a recipe names other backbones.
+    monkeypatch.chdir(tmp_path)
+    cli.main(["fit", "--config", str(registry.asset("recipes/avsdn-avemix.yaml")), "--data.root", str(rendered), *SMALL])
+    model = bundle.read_training_checkpoint(tmp_path / "runs/avsdn-avemix/version_0/checkpoints/best.ckpt")
+    assert model.preprocess.mean == (0.5, 0.5, 0.5)
+    assert model.preprocess.interpolation == "bicubic"
+
+
+@pytest.mark.usefixtures("cheap_backbones")
+def test_training_is_deterministic(rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["fit", "--config", str(registry.asset("recipes/avsdn-avemix.yaml")), "--data.root", str(rendered), *SMALL]
+    cli.main(arguments)
+    cli.main(arguments)
+    runs = tmp_path / "runs" / "avsdn-avemix"
+    first, second = (
+        bundle.read_training_checkpoint(runs / f"version_{n}" / "checkpoints" / "last.ckpt").state_dict() for n in (0, 1)
+    )
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.usefixtures("cheap_backbones")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model.hiden_dim", "4"], "hiden_dim"),
+        (["--data.clases", "[a]"], "clases"),
+        (["--preprocess.fsp", "2"], "fsp"),
+    ],
+)
+def test_a_misspelt_key_is_refused_by_name(
+    arguments: list[str], said: str, rendered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(
+            ["fit", "--config", str(registry.asset("recipes/avsdn-avemix.yaml")), "--data.root", str(rendered), *arguments]
+        )
+    assert stop.value.code != 0
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("cheap_backbones")
+def test_extract_is_resumable_and_names_what_is_broken(
+    rendered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    data = shutil.copytree(rendered, tmp_path / "data")
+    broken = sorted((data / "AVE").glob("*.mp4"))[0]
+    whole = broken.read_bytes()
+    broken.write_bytes(b"")
+    arguments = ["extract", "--config", str(registry.asset("recipes/avsdn-avemix.yaml"))]
+    arguments += ["--data.root", str(data), "--data.cache", str(tmp_path / "cache"), "--data.workers", "0"]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 1
+    assert broken.stem in capsys.readouterr().err
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.safetensors")}
+    broken.write_bytes(whole)
+    cli.main(arguments)
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.safetensors")}
+    assert files.items() <= after.items()  # what was done is not done again
+    assert {path.name.partition("@")[0] for path in after} == {path.stem for path in (data / "AVE").glob("*.mp4")}
