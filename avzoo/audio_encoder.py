@@ -1,4 +1,4 @@
-"""The zoo's own sound encoder: one second of log-mel in, 128 numbers out; 2.9 M parameters.
+"""The zoo's own sound encoder: one second of log-mel in, 128 numbers out; 1.2 M parameters.
 
 A small residual network, trained here by `recipes/audio-encoder.yaml`: distilled from YAMNet (AudioSet; Apache-2.0,
 Google) and taught the sounds of avemix by name, on crops that were mixed, filtered and shifted at random (see
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from avzoo.audio import log_mel, mel_bank
 from avzoo.errors import AvzooError
 
 # The signal numbers of the weights, YAMNet's own: teacher and student read the same spectrogram. Hz, samples, and the
@@ -36,12 +37,34 @@ class SoundBatch(NamedTuple):
     """A training batch of the encoder: what the data hands to the trainer.
 
     Attributes:
-        waveform: Float32 `[batch, samples]`, one second each, 16 kHz.
+        mel: Log-mel `[batch, 1, mels, frames]`, one second each, by `FRONT_END`.
         label: Int64 `[batch]`: which sound it is, or -1 where nobody has said.
     """
 
-    waveform: Tensor
+    mel: Tensor
     label: Tensor
+
+
+def spectrogram(waveform: Tensor, frames: int | None = FRONT_END["frames"]) -> Tensor:
+    """Waveforms at 16 kHz `[batch, samples]` as log-mel `[batch, 1, mels, frames]`; None keeps all frames."""
+    f = FRONT_END
+    bank = mel_bank(
+        sample_rate=f["sample_rate"],
+        n_fft=f["n_fft"],
+        n_mels=f["mels"],
+        f_min=f["f_min"],
+        f_max=f["f_max"],
+        linear_in="mel",
+    )
+    mel = log_mel(
+        waveform,
+        bank,
+        n_fft=f["n_fft"],
+        win_length=f["window"],
+        hop_length=f["hop"],
+        offset=f["log_offset"],
+    )
+    return mel[:, None, :, :frames]
 
 
 class Residual(nn.Module):
@@ -70,23 +93,17 @@ class AudioEncoder(nn.Module):
     Args:
         dim: Features per segment.
         widths: Channels of the stem and of the stages after it; each halves both axes.
-        depth: Residual blocks of the last two stages; the earlier ones, on larger maps, have one.
 
     >>> AudioEncoder()(torch.zeros(2, 1, 64, 96)).shape
     torch.Size([2, 128])
     """
 
-    def __init__(self, dim: int = 128, *, widths: tuple[int, ...] = (32, 64, 128, 256), depth: int = 2) -> None:
+    def __init__(self, dim: int = 128, *, widths: tuple[int, ...] = (32, 64, 128, 256)) -> None:
         super().__init__()
         self.dim = dim
         self.norm = nn.BatchNorm1d(FRONT_END["mels"])  # per band
         self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
-        blocks: list[nn.Module] = []
-        for stage, (inputs, width) in enumerate(pairwise(widths), start=1):
-            blocks.append(Residual(inputs, width, 2))
-            if stage > len(widths) - 3:
-                blocks += [Residual(width, width, 1) for _ in range(depth - 1)]
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = nn.Sequential(*(Residual(inputs, width, 2) for inputs, width in pairwise(widths)))
         self.embed = nn.Linear(widths[-1], dim, bias=False)
         self.scale = nn.BatchNorm1d(dim, affine=False)
 

@@ -38,6 +38,8 @@ def _between(low: float, high: float, generator: torch.Generator) -> float:
 
 def _picture(frames: Tensor, generator: torch.Generator) -> Tensor:
     """One crop, flip and colour change of `[time, 3, height, width]`, the same for all frames."""
+    from torchvision.transforms.v2 import functional as F
+
     height, width = frames.shape[-2:]
     side = _between(0.6, 1.0, generator) ** 0.5
     stretch = _between(0.9, 1.1, generator)

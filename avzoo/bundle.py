@@ -25,6 +25,7 @@ import pickle
 import platform
 import shutil
 import struct
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,8 @@ def read_training_checkpoint(path: Path) -> AVModule:
         raise DataNotFoundError(
             f"{path} is not there: `avzoo fit` writes runs/<recipe>/version_<n>/checkpoints/best.ckpt"
         )
+    if not zipfile.is_zipfile(path):  # neither torch's old format nor a bare pickle is so much as looked at
+        raise BundleError(f"{path} is no checkpoint of `avzoo fit`: it is no zip file, as torch.save writes")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         kind = MODELS[checkpoint["avzoo_model"]]

@@ -70,9 +70,7 @@ class AvzooCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the top-level keys and the links."""
-        parser.add_argument(
-            "--preprocess", type=Preprocess, help="the numbers of the signal path"
-        )
+        parser.add_argument("--preprocess", type=Preprocess, help="the numbers of the signal path")
         parser.add_argument(
             "--monitor", type=str, default="val_loss", help="what the best checkpoint is chosen by, on validation"
         )

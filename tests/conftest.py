@@ -13,6 +13,12 @@ from avzoo.data import rendering
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """Small tensors: a second thread costs more than it brings."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test reads or writes the user's cache."""
     patch = pytest.MonkeyPatch()

@@ -120,7 +120,7 @@ def network_by_hand(model: AVSDN, audio: Tensor, visual: Tensor) -> Tensor:
         states = [(h.clamp(min=0), c.clamp(min=0)) for h, c in states]
     if options["decoder_init"] == "fusion":
         (h_a, c_a), (h_v, c_v) = states
-        h, c = fuse_by_hand(model.fuse_hidden, h_a, h_v), fuse_by_hand(model.fuse_cell, c_a, c_v)
+        h, c = fuse_by_hand(model.fuse_hidden, h_a, h_v), fuse_by_hand(model.fuse_cell or model.fuse_hidden, c_a, c_v)
     else:
         h = sum(state[0] for state in states) / len(states)
         c = sum(state[1] for state in states) / len(states)
@@ -199,7 +199,8 @@ def test_parameters_by_part() -> None:
         "classifier": 3_741,
     }
     assert {name: parameters(getattr(model, name)) for name in parts} == parts
-    assert model.fuse_cell is model.fuse_hidden
+    assert model.fuse_cell is None
+    assert not [key for key in model.state_dict() if key.startswith("fuse_cell")]
 
 
 @pytest.mark.parametrize("time", [1, 7, 10])

@@ -51,7 +51,9 @@ def test_numbers_left_out_are_the_backbones_own(
 ) -> None:
     # The default signal path is the paper's: none of its numbers may linger when a recipe names other backbones.
     monkeypatch.chdir(tmp_path)
-    cli.main(["fit", "--config", str(registry.asset("recipes/avsdn-avemix.yaml")), "--data.root", str(rendered), *SMALL])
+    cli.main(
+        ["fit", "--config", str(registry.asset("recipes/avsdn-avemix.yaml")), "--data.root", str(rendered), *SMALL]
+    )
     model = bundle.read_training_checkpoint(tmp_path / "runs/avsdn-avemix/version_0/checkpoints/best.ckpt")
     assert model.preprocess.mean == (0.5, 0.5, 0.5)
     assert model.preprocess.interpolation == "bicubic"
@@ -60,12 +62,20 @@ def test_numbers_left_out_are_the_backbones_own(
 @pytest.mark.usefixtures("cheap_backbones")
 def test_training_is_deterministic(rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    arguments = ["fit", "--config", str(registry.asset("recipes/avsdn-avemix.yaml")), "--data.root", str(rendered), *SMALL]
+    arguments = [
+        "fit",
+        "--config",
+        str(registry.asset("recipes/avsdn-avemix.yaml")),
+        "--data.root",
+        str(rendered),
+        *SMALL,
+    ]
     cli.main(arguments)
     cli.main(arguments)
     runs = tmp_path / "runs" / "avsdn-avemix"
     first, second = (
-        bundle.read_training_checkpoint(runs / f"version_{n}" / "checkpoints" / "last.ckpt").state_dict() for n in (0, 1)
+        bundle.read_training_checkpoint(runs / f"version_{n}" / "checkpoints" / "last.ckpt").state_dict()
+        for n in (0, 1)
     )
     assert all(torch.equal(first[key], second[key]) for key in first)
 
@@ -84,7 +94,14 @@ def test_a_misspelt_key_is_refused_by_name(
 ) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(
-            ["fit", "--config", str(registry.asset("recipes/avsdn-avemix.yaml")), "--data.root", str(rendered), *arguments]
+            [
+                "fit",
+                "--config",
+                str(registry.asset("recipes/avsdn-avemix.yaml")),
+                "--data.root",
+                str(rendered),
+                *arguments,
+            ]
         )
     assert stop.value.code != 0
     assert said in capsys.readouterr().err

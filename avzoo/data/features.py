@@ -12,7 +12,7 @@ import functools
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -128,34 +128,52 @@ def extract(
     }
     if not todo:
         return {}
-    for leftover in cache.folder.glob("*/*.tmp"):  # of a killed run; a live one writes them again or under its own pid
-        if not _alive(int(leftover.suffixes[-2][1:])):
+    for leftover in cache.folder.glob("*/*.tmp"):  # of a killed run; a live one writes under its own number
+        number = leftover.suffixes[-2][1:]
+        if number.isdigit() and not _alive(int(number)):
             leftover.unlink(missing_ok=True)
     if workers is None:
-        workers = 1 if device != "cpu" else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        workers = 1 if device != "cpu" else os.cpu_count() or 1
     broken: dict[str, str] = {}
-    bar = tqdm(total=len(todo), desc="extracting features", unit="clip", disable=None)
-    with bar:
-        if workers == 0:
-            preprocessor = Preprocessor(cache.preprocess, device)
-            for source, missing in todo.items():
-                reason = _extract_one(cache, source, missing, preprocessor)
-                bar.update()
-                if reason:
-                    broken[source.id] = reason
-            return broken
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, _start_worker, (cache.preprocess, device)) as pool:
-            jobs = {pool.submit(_extract_in_worker, cache, source, todo[source]): source for source in todo}
-            for job in as_completed(jobs):
-                try:
-                    reason = job.result()
-                except BrokenProcessPool:
-                    reason = "the worker process died (out of memory?): run it again with fewer workers"
-                bar.update()
-                if reason:
-                    broken[jobs[job].id] = reason
+    with tqdm(total=len(todo), desc="extracting features", unit="clip", disable=None) as bar:
+        results = _in_this_process(cache, todo, device) if workers == 0 else _in_workers(cache, todo, device, workers)
+        for source, reason in results:
+            bar.update()
+            if reason:
+                broken[source.id] = reason
     return broken
+
+
+Result = tuple[Source, str | None]  # a clip, and why it failed
+
+
+def _in_this_process(cache: FeatureCache, todo: Mapping[Source, list[int]], device: str) -> Iterator[Result]:
+    preprocessor = Preprocessor(cache.preprocess, device)
+    for source, views in todo.items():
+        yield source, _extract_one(cache, source, views, preprocessor)
+
+
+def _in_workers(cache: FeatureCache, todo: Mapping[Source, list[int]], device: str, workers: int) -> Iterator[Result]:
+    """Many processes; when one dies all its pool's jobs are lost, so the rest goes on in pools of one clip each."""
+    lost = []
+    with _pool(cache, device, workers) as pool:
+        jobs = {pool.submit(_extract_in_worker, cache, source, views): source for source, views in todo.items()}
+        for job in as_completed(jobs):
+            try:
+                yield jobs[job], job.result()
+            except BrokenProcessPool:
+                lost.append(jobs[job])
+    for source in lost:
+        with _pool(cache, device, 1) as pool:
+            try:
+                yield source, pool.submit(_extract_in_worker, cache, source, todo[source]).result()
+            except BrokenProcessPool:
+                yield source, f"{source.path}: the process that read it died (out of memory, or a crash in the decoder)"
+
+
+def _pool(cache: FeatureCache, device: str, workers: int) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, context, _start_worker, (cache.preprocess, device))
 
 
 def _extract_one(cache: FeatureCache, source: Source, views: list[int], preprocessor: Preprocessor) -> str | None:

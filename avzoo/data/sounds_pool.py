@@ -1,13 +1,14 @@
-"""One-second sounds for training the sound encoder: random crops of clips, shifted, mixed, filtered, made noisy.
+"""One-second spectrograms for training the sound encoder: random crops, shifted, mixed, filtered, made noisy.
 
 ```
 named/metadata.csv, AVE/<video_id>.mp4             AVE's layout; `audio_per_second` names the sound of every second
 unnamed/metadata.csv, audio/<id>.ogg               TAU's layout; without names: backgrounds, and more to be distilled
 ```
 
-Only the rows whose `split` is train (or val) are read. All of a split is held in memory (1000 clips of 10 s: 640 MB).
-Training batches are drawn without end to the variety; an epoch is a number of steps, and the same for the same seed
-and epoch. Validation is the named seconds as they are.
+Only the rows whose `split` is train (or val) are read. Their mel magnitudes are computed once (at three speeds) and
+held in memory; a training crop is cut, mixed and filtered there, on magnitudes, which costs a hundredth of doing it on
+waveforms. An epoch is a number of steps; all randomness comes from the seed. Validation is the named seconds as they
+are.
 """
 
 from __future__ import annotations
@@ -21,16 +22,19 @@ from typing import NamedTuple
 import lightning as L
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import conv1d, interpolate, pad
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from avzoo.audio import mono, resample
-from avzoo.audio_encoder import SoundBatch
+from avzoo.audio_encoder import FRONT_END, SoundBatch, spectrogram
 from avzoo.clip import read_clip
 from avzoo.errors import DataNotFoundError
 
-RATE = 16_000  # Hz; a crop is one second
+RATE: int = FRONT_END["sample_rate"]
 SECONDS = 10  # length of a clip
+SPEEDS = (0.84, 1.0, 1.19)  # three semitones down, none, three up
+FRAMES: int = FRONT_END["frames"]
+OFFSET: float = FRONT_END["log_offset"]
 
 
 class SoundPool(L.LightningDataModule):
@@ -65,7 +69,8 @@ class SoundPool(L.LightningDataModule):
         self.batch_size, self.steps, self.seed = batch_size, steps, seed
         self.background, self.unnamed_share = background, unnamed_share
         self.rows = _read_table(self.named, ("video_id", "split", "audio_per_second"))
-        self._pools: tuple[_Pool, _Pool] | None = None
+        self._crops: _Crops | None = None
+        self._seconds: _Seconds | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -73,43 +78,38 @@ class SoundPool(L.LightningDataModule):
         return sorted({name for row in self.rows for name in row["audio_per_second"].split("|")})
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - training needs both splits, and there is no other stage
-        """Decode the sound of training and validation."""
-        if self._pools is None:
+        """Read the sound of training and validation."""
+        if self._crops is None:
             scenes = _read_table(self.unnamed, ("filename_audio", "split"))
             files = [self.unnamed / row["filename_audio"] for row in scenes if row["split"] == "train"]
             extra = torch.stack([_read_sound(file) for file in files])
-            train, val = self._read_named("train"), self._read_named("val")
-            nameless = torch.full((len(extra), SECONDS), -1)
-            pool = _Pool(torch.cat([train.waveform, extra]), torch.cat([train.label, nameless]))
-            self._pools = pool, val
+            sounds, labels = self._read_named("train")
+            labels = torch.cat([labels, torch.full((len(extra), SECONDS), -1)])
+            background = self.classes.index(self.background)
+            self._crops = _Crops(torch.cat([sounds, extra]), labels, background, self.batch_size, self.unnamed_share)
+            self._seconds = _Seconds(*self._read_named("val"), self.batch_size)
 
-    def _read_named(self, split: str) -> _Pool:
+    def _read_named(self, split: str) -> tuple[Tensor, Tensor]:
+        """Waveforms `[clips, samples]` and the names' numbers `[clips, seconds]`."""
         rows = [row for row in self.rows if row["split"] == split]
         classes = self.classes
         labels = [[classes.index(name) for name in row["audio_per_second"].split("|")] for row in rows]
         sounds = [_read_sound(self.named / "AVE" / f"{row['video_id']}.mp4") for row in rows]
-        return _Pool(torch.stack(sounds), torch.tensor(labels))
+        return torch.stack(sounds), torch.tensor(labels)
 
     def train_dataloader(self) -> DataLoader[SoundBatch]:
         """Random crops, augmented."""
-        pool, _ = self._loaded()
-        crops = _Crops(pool, self.classes.index(self.background), self.batch_size, self.unnamed_share)
-        return DataLoader(crops, None, sampler=_Seeds(self.steps, self.seed))
+        return DataLoader(_loaded(self._crops), batch_size=None, sampler=_Seeds(self.steps, self.seed))
 
     def val_dataloader(self) -> DataLoader[SoundBatch]:
         """The named seconds of validation as they are."""
-        _, pool = self._loaded()
-        return DataLoader(_Seconds(pool, self.batch_size), batch_size=None)
-
-    def _loaded(self) -> tuple[_Pool, _Pool]:
-        if self._pools is None:
-            raise DataNotFoundError("SoundPool holds no sounds yet: call setup('fit') before asking for batches")
-        return self._pools
+        return DataLoader(_loaded(self._seconds), batch_size=None)
 
 
-class _Pool(NamedTuple):
-    waveform: Tensor  # [clips, SECONDS * RATE]
-    label: Tensor  # [clips, SECONDS], -1 without a name
+def _loaded(batches: Dataset[SoundBatch] | None) -> Dataset[SoundBatch]:
+    if batches is None:
+        raise DataNotFoundError("SoundPool holds no sounds yet: call setup('fit') before asking for batches")
+    return batches
 
 
 def _read_table(folder: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -130,20 +130,18 @@ def _read_sound(path: Path) -> Tensor:
 
 
 class _Seconds(Dataset[SoundBatch]):
-    """A pool's seconds as they are; the index is the batch."""
+    """Named seconds as they are; the index is the batch."""
 
-    def __init__(self, pool: _Pool, batch_size: int) -> None:
-        self.sounds = pool.waveform.view(-1, RATE)
-        self.label, self.batch_size = pool.label.flatten(), batch_size
+    def __init__(self, waveform: Tensor, label: Tensor, batch_size: int) -> None:
+        self.mel, self.label = spectrogram(waveform.reshape(-1, RATE)), label.flatten()
+        self.batch_size = batch_size
 
     def __len__(self) -> int:
         return -(-len(self.label) // self.batch_size)
 
     def __getitem__(self, batch: int) -> SoundBatch:
         rows = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-        if batch >= len(self):
-            raise IndexError(batch)
-        return SoundBatch(self.sounds[rows], self.label[rows])
+        return SoundBatch(self.mel[rows], self.label[rows])
 
 
 class _Seeds(Sampler[int]):
@@ -161,53 +159,77 @@ class _Seeds(Sampler[int]):
 
 
 class _Crops(Dataset[SoundBatch]):
-    """Batches of random crops, augmented; the index is the seed."""
+    """Batches of random crops, augmented; the index is the seed.
 
-    def __init__(self, pool: _Pool, background: int, batch_size: int, unnamed_share: float) -> None:
-        self.pool, self.batch_size = pool, batch_size
-        unnamed = pool.label[:, 0] < 0
+    Args:
+        waveform: `[clips, samples]`.
+        label: `[clips, seconds]`, -1 without a name.
+        background: The label of a second that can lie behind another sound, as those without a name can.
+        batch_size: Crops a batch.
+        unnamed_share: Share of crops from clips without names.
+    """
+
+    def __init__(self, waveform: Tensor, label: Tensor, background: int, batch_size: int, unnamed_share: float) -> None:
+        self.label, self.batch_size = label, batch_size
+        # Mel magnitudes [clips, mels, frames] at each speed; half precision halves 700 MB.
+        self.mels = [
+            torch.cat(
+                [(spectrogram(_at_speed(part, speed), None)[:, 0].exp() - OFFSET).half() for part in waveform.split(8)]
+            )
+            for speed in SPEEDS
+        ]
+        unnamed = label[:, 0] < 0
         shares = torch.tensor([1 - unnamed_share, unnamed_share]) / torch.bincount(unnamed.long(), minlength=2)
         self.weights = shares[unnamed.long()]
-        calm = (pool.label < 0) | (pool.label == background)
-        self.calm = calm.nonzero()  # [n, 2]: clip and second that can lie behind a named sound
+        self.calm = ((label < 0) | (label == background)).nonzero()  # [n, 2]: clip and second
 
     def __getitem__(self, seed: int) -> SoundBatch:
         g = torch.Generator().manual_seed(seed)
         n = self.batch_size
         clip = torch.multinomial(self.weights, n, replacement=True, generator=g)
-        speed = torch.where(torch.rand(n, generator=g) < 0.3, 1.0, 2 ** _uniform(n, -0.3, 0.3, g))  # +-3.6 semitones
-        length = (RATE * speed).long()
-        start = (torch.rand(n, generator=g) * (SECONDS * RATE - length)).long()
-        sound = self._read(clip, start, length)
-        first, last = start // RATE, (start + length - 1) // RATE  # at 1.23 s, a crop touches two or three seconds
-        touched = [self.pool.label[clip, second] for second in (first, (first + last) // 2, last)]
+        speed = torch.randint(len(SPEEDS), (n,), generator=g)
+        lengths = torch.tensor([mel.shape[-1] for mel in self.mels])[speed]
+        start = (torch.rand(n, generator=g) * (lengths - FRAMES)).long()
+        sound = self._cut(clip, start, speed)
+        # A crop touches two seconds, or three where it plays fast; they must agree for it to have a name.
+        hop, window = FRONT_END["hop"], FRONT_END["window"]
+        factor = torch.tensor(SPEEDS)[speed] / RATE
+        first, last = ((start * hop) * factor).long(), (((start + FRAMES - 1) * hop + window) * factor).long()
+        touched = [self.label[clip, second.clamp(max=SECONDS - 1)] for second in (first, (first + last) // 2, last)]
         label = torch.where((touched[0] == touched[1]) & (touched[0] == touched[2]), touched[0], -1)
 
-        # A background behind it, 0 to 25 dB lower; or any other sound as loud as it, and then no name fits.
-        behind = self.calm[torch.randint(len(self.calm), (n,), generator=g)]
-        other = self._read(behind[:, 0], behind[:, 1] * RATE, torch.full((n,), RATE))
+        # A background behind it, 0 to 25 dB lower; or another crop about as loud, and then no name fits both.
+        calm = self.calm[torch.randint(len(self.calm), (n,), generator=g)]
+        behind = self._cut(calm[:, 0], calm[:, 1] * (RATE // hop), torch.full((n,), SPEEDS.index(1.0)))
         kind = torch.rand(n, generator=g)
         shuffled = torch.randperm(n, generator=g)
-        any_other = kind < 0.15
-        other[any_other] = sound[shuffled][any_other]
-        below = torch.where(any_other, _uniform(n, -6, 6, g), _uniform(n, 0, 25, g))
-        gain = _level(sound) / _level(other) * _decibels(-below)
-        sound.addcmul_(other, torch.where((kind < 0.6)[:, None], gain, 0.0))
-        label = torch.where(any_other & (label[shuffled] != label), -1, label)
+        duet = kind < 0.15
+        behind = torch.where(_wide(duet), sound[shuffled], behind)
+        below = torch.where(duet, _uniform(n, -6, 6, g), _uniform(n, 0, 25, g))
+        gain = _level(sound) / _level(behind) * _wide(_decibels(-below) * (kind < 0.6))
+        label = torch.where(duet & (label[shuffled] != label), -1, label)
+        sound = _add(sound, gain * behind)
 
-        filtered, noisy = torch.rand(n, generator=g) < 0.5, torch.rand(n, generator=g) < 0.3
-        sound[filtered] = _filter(sound[filtered], g)
-        noise = torch.randn(int(noisy.sum()), RATE, generator=g) * _level(sound[noisy])
-        sound[noisy] += noise * _decibels(-_uniform(len(noise), 10, 50, g))
-        return SoundBatch(sound * _decibels(_uniform(n, -12, 8, g)), label)
+        smeared = _room(sound, _uniform(n, 0.5, 0.95, g))
+        sound = torch.where(_wide(torch.rand(n, generator=g) < 0.3), smeared, sound)
+        sound = sound * _curve(n, 10, g)
+        noise = torch.rand(sound.shape, generator=g).clamp(min=1e-6).log().mul(-1).sqrt() * _curve(n, 10, g)
+        share = _decibels(_uniform(n, -50, -10, g)) * (torch.rand(n, generator=g) < 0.4)
+        sound = _add(sound, noise * _level(sound) * _wide(share))
+        sound = sound * _wide(_decibels(_uniform(n, -12, 8, g)))
+        return SoundBatch(torch.log(sound + OFFSET)[:, None], label)
 
-    def _read(self, clip: Tensor, start: Tensor, length: Tensor) -> Tensor:
-        """`length` samples from each `start`, squeezed or stretched to one second: `[n, RATE]`."""
-        rows = zip(clip.tolist(), start.tolist(), length.tolist(), strict=True)
-        crops = (self.pool.waveform[c, s : s + size] for c, s, size in rows)
-        return torch.stack(
-            [x if len(x) == RATE else interpolate(x[None, None], RATE, mode="linear")[0, 0] for x in crops]
-        )
+    def _cut(self, clip: Tensor, start: Tensor, speed: Tensor) -> Tensor:
+        """Magnitudes `[n, mels, FRAMES]` from frame `start` of each clip at a speed."""
+        rows = zip(clip.tolist(), start.tolist(), speed.tolist(), strict=True)
+        return torch.stack([self.mels[v][c, :, s : s + FRAMES] for c, s, v in rows]).float()
+
+
+def _at_speed(waveform: Tensor, speed: float) -> Tensor:
+    """Pitch and tempo together: `[clips, samples]` to `[clips, samples / speed]`."""
+    if speed == 1.0:
+        return waveform
+    return interpolate(waveform[:, None], round(waveform.shape[-1] / speed), mode="linear")[:, 0]
 
 
 def _uniform(n: int, low: float, high: float, g: torch.Generator) -> Tensor:
@@ -215,31 +237,37 @@ def _uniform(n: int, low: float, high: float, g: torch.Generator) -> Tensor:
 
 
 def _decibels(db: Tensor) -> Tensor:
-    return torch.exp(db[:, None] * (math.log(10) / 20))
+    return torch.exp(db * (math.log(10) / 20))
+
+
+def _wide(per_crop: Tensor) -> Tensor:
+    """`[n]` as `[n, 1, 1]`."""
+    return per_crop[:, None, None]
 
 
 def _level(sound: Tensor) -> Tensor:
-    """Root mean square of `[n, samples]` as `[n, 1]`, never zero."""
-    norm: Tensor = torch.linalg.vector_norm(sound, dim=1, keepdim=True)
-    return (norm / sound.shape[1] ** 0.5).clamp(min=1e-4)
+    """Root mean square of `[n, mels, frames]` as `[n, 1, 1]`, never zero."""
+    return sound.square().mean((1, 2), keepdim=True).sqrt().clamp(min=1e-4)
 
 
-def _filter(sound: Tensor, g: torch.Generator) -> Tensor:
-    """A random smooth equaliser of +-10 dB, and for half a room: a decaying noise of 50 to 400 ms."""
-    n, samples = sound.shape
-    knots = (torch.rand(n, 1, 9, generator=g) * 2 - 1) * 10
-    curve = 10 ** (interpolate(knots, 257, mode="linear", align_corners=True)[:, 0] / 20)
-    # Knots are even in the square root of frequency: finer where hearing is.
-    where = torch.linspace(0, 1, samples // 2 + 1).sqrt() * 256
-    spectrum = torch.fft.rfft(sound).mul_(curve[:, where.long()])
-    room = torch.rand(n, generator=g) < 0.5
-    if room.any():
-        count = int(room.sum())
-        time = torch.arange(samples // 2) / RATE
-        decay = torch.exp(-6.9 * time / _uniform(count, 0.05, 0.4, g)[:, None])
-        tail = torch.randn(count, len(time), generator=g) * decay
-        tail = tail / _level(tail) / len(time) ** 0.5 * _decibels(-_uniform(count, 0, 15, g))
-        tail[:, 0] = 1.0  # the direct sound
-        spectrum[room] *= torch.fft.rfft(pad(tail, (0, samples - len(time))))
-    filtered: Tensor = torch.fft.irfft(spectrum, samples)
-    return filtered
+def _add(sound: Tensor, other: Tensor) -> Tensor:
+    """Magnitudes of two unrelated sounds together: their powers add."""
+    return (sound.square() + other.square()).sqrt()
+
+
+def _curve(n: int, db: float, g: torch.Generator) -> Tensor:
+    """A smooth random equaliser within +-`db`, `[n, mels, 1]`."""
+    knots = (torch.rand(n, 1, 7, generator=g) * 2 - 1) * db
+    return _decibels(interpolate(knots, FRONT_END["mels"], mode="linear", align_corners=True))[:, 0, :, None]
+
+
+def _room(sound: Tensor, keep: Tensor) -> Tensor:
+    """A diffuse tail: of the power of a frame, the share `keep` of what is left lingers each 10 ms; `[n, mels, frames]`."""
+    taps = 40
+    tail = keep[:, None] ** torch.arange(taps).flip(0)  # the present is the last tap
+    power = conv1d(
+        pad(sound.square().transpose(0, 1), (taps - 1, 0)),
+        (tail / tail.sum(1, keepdim=True))[:, None],
+        groups=len(sound),
+    )
+    return power.transpose(0, 1).sqrt()

@@ -182,7 +182,7 @@ class AVSDN(AVModule):
             self.visual_encoder = Encoder(visual_dim, hidden_dim, bidirectional)
         if decoder_init == "fusion":
             self.fuse_hidden = DMRNFusion(hidden_dim)
-            self.fuse_cell = self.fuse_hidden if share_u else DMRNFusion(hidden_dim)
+            self.fuse_cell = None if share_u else DMRNFusion(hidden_dim)
         if decoder_init == "label_guided":
             self.guide = nn.Linear(2 * directions * hidden_dim, len(classes))
         decoder_input = audio_dim + visual_dim + (directions * hidden_dim if concat_global else 0)
@@ -249,7 +249,8 @@ class AVSDN(AVModule):
             return states[0], None
         (h_audio, c_audio), (h_visual, c_visual) = states
         if start == "fusion":
-            return (self.fuse_hidden(h_audio, h_visual), self.fuse_cell(c_audio, c_visual)), None
+            fuse_cell = self.fuse_cell or self.fuse_hidden  # shared: no second copy in a checkpoint
+            return (self.fuse_hidden(h_audio, h_visual), fuse_cell(c_audio, c_visual)), None
         both = torch.cat([h_audio, h_visual], dim=-1).transpose(0, 1).flatten(1)
         return ((h_audio + h_visual) / 2, (c_audio + c_visual) / 2), self.guide(both)
 

@@ -6,8 +6,8 @@ Ellis, https://github.com/tensorflow/models/tree/master/research/audioset/yamnet
 classes. Chosen here: the three losses and their weights, on validation.
 
 ```
-crop [samples] -> log-mel -> YAMNet -> embedding [1024], scores [521]      (frozen, sees the crop)
-                      `-> strips masked -> AudioEncoder -> [128] -> three linear heads: embedding, scores, name
+log-mel of a crop -> YAMNet -> embedding [1024], scores [521]      (frozen, sees the crop)
+                 `-> strips masked -> AudioEncoder -> [128] -> three linear heads: embedding, scores, name
 ```
 """
 
@@ -23,8 +23,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity, cross_entropy, pad
 
-from avzoo.audio import log_mel, mel_bank
-from avzoo.audio_encoder import FRONT_END, AudioEncoder, SoundBatch
+from avzoo.audio_encoder import AudioEncoder, SoundBatch
 from avzoo.errors import DataNotFoundError
 
 
@@ -111,30 +110,9 @@ class AudioDistillation(L.LightningModule):
         self.to_name = nn.Linear(dim, len(classes))
         self._teacher = [YAMNet(Path(teacher)).eval()]  # in a list: neither trained nor stored in checkpoints
 
-    def spectrogram(self, waveform: Tensor) -> Tensor:
-        """One-second crops `[batch, samples]` as `[batch, 1, 64, 96]`."""
-        f = FRONT_END
-        bank = mel_bank(
-            sample_rate=f["sample_rate"],
-            n_fft=f["n_fft"],
-            n_mels=f["mels"],
-            f_min=f["f_min"],
-            f_max=f["f_max"],
-            linear_in="mel",
-        )
-        mel = log_mel(
-            waveform,
-            bank.to(waveform.device),
-            n_fft=f["n_fft"],
-            win_length=f["window"],
-            hop_length=f["hop"],
-            offset=f["log_offset"],
-        )
-        return mel[:, None, :, : f["frames"]].contiguous(memory_format=torch.channels_last)
-
     def losses(self, batch: SoundBatch) -> dict[str, Tensor]:
         """The parts of the loss: distance to the teacher's embedding and scores, and the name's cross-entropy."""
-        mel = self.spectrogram(batch.waveform)
+        mel = batch.mel.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             embedding, scores = self._teacher[0](mel)
         features = self.encoder(_mask(mel, self.mask) if self.training else mel)
@@ -161,7 +139,7 @@ class AudioDistillation(L.LightningModule):
     def validation_step(self, batch: SoundBatch, _: int) -> None:
         """The same parts, and the share of names that are right."""
         parts = self.losses(batch)
-        right = (self.to_name(self.encoder(self.spectrogram(batch.waveform))).argmax(1) == batch.label).float().mean()
+        right = (self.to_name(self.encoder(batch.mel)).argmax(1) == batch.label).float().mean()
         logged = {f"val_{key}": value for key, value in parts.items()} | {"val_name_accuracy": right}
         self.log_dict(logged, prog_bar=True, batch_size=len(batch.label))
 

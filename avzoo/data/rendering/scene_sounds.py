@@ -7,7 +7,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from avzoo.data.rendering.sounds import Rng, Samples, beats, knock, modes, noise, overlay, string, tone, tune, unit, wander
+from avzoo.data.rendering.sounds import (
+    Rng,
+    Samples,
+    beats,
+    knock,
+    modes,
+    noise,
+    overlay,
+    string,
+    tone,
+    tune,
+    unit,
+    wander,
+)
 
 
 def _murmur(rng: Rng, samples: int, rate: int) -> Samples:
