@@ -10,7 +10,6 @@ import hashlib
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from avzoo.clip import Clip
 

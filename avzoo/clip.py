@@ -597,8 +597,7 @@ def _pictures(file: _File, stream: VideoStream, want: _Window, got: _Packets, en
     place = {t: i for i, t in enumerate(sorted(set(want.times)))}
     stack = np.stack([images[place[t]] for t in want.times])
     late = max((d - c for d, c in zip(due, came, strict=False)), default=0) * tick
-    longest = max((b - a for a, b in pairwise(shown)), default=0) * tick  # the last picture may stay as long
-    short = min(end, begin + max(want.times)) - got.reach.get(stream.index, begin) - longest if got.ended else 0.0
+    short = min(end, begin + max(want.times)) - got.reach.get(stream.index, begin) if got.ended else 0.0
     return torch.from_numpy(stack).permute(0, 3, 1, 2), max(late, short)
 
 

@@ -22,7 +22,6 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger
 
 from avzoo.data import ave, sounds_pool, synthetic  # noqa: F401 - importing the classes is what lets recipes name them
-
 from avzoo.data.base import AVDataModule
 from avzoo.models import distillation  # noqa: F401
 from avzoo.preprocess import Preprocess

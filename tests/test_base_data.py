@@ -387,10 +387,13 @@ def test_one_broken_clip_stops_nothing_and_processes_give_the_same_as_none(
     assert not multiprocessing.active_children()
 
 
-def test_a_worker_that_dies_is_reported(cache: FakeCache, sources: list[Source]) -> None:
+def test_a_worker_that_dies_loses_its_own_clip_alone(cache: FakeCache, sources: list[Source]) -> None:
     fatal = Source("dies", sources[0].path)
-    broken = extract(cache, {fatal: 1}, workers=1)
-    assert "worker process died" in broken["dies"]
+    broken = extract(cache, {fatal: 1, sources[1]: 1, sources[2]: 1}, workers=1)
+    assert list(broken) == ["dies"]
+    assert "the process that read it died" in broken["dies"]
+    assert cache.has(sources[1])
+    assert cache.has(sources[2])
 
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_an_event_recipe_trains_and_tests(
     cli.main(["fit", "--config", str(recipe), "--data.root", str(rendered), *SMALL])
     run = tmp_path / "runs" / recipe.stem / "version_0"
     assert (run / "metrics.csv").read_text().startswith("epoch,")
-    assert f"best val_segment_accuracy" in capsys.readouterr().out
+    assert "best val_segment_accuracy" in capsys.readouterr().out
     model = bundle.read_training_checkpoint(run / "checkpoints" / "best.ckpt")
     asked = read_recipe(recipe.read_text())
     assert model.preprocess.visual_backbone == asked["preprocess"]["visual_backbone"]

@@ -17,7 +17,6 @@ import csv
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import lightning as L
 import torch
@@ -262,7 +261,7 @@ def _curve(n: int, db: float, g: torch.Generator) -> Tensor:
 
 
 def _room(sound: Tensor, keep: Tensor) -> Tensor:
-    """A diffuse tail: of the power of a frame, the share `keep` of what is left lingers each 10 ms; `[n, mels, frames]`."""
+    """A diffuse tail on `[n, mels, frames]`: every 10 ms the share `keep` `[n]` of a frame's power lingers."""
     taps = 40
     tail = keep[:, None] ** torch.arange(taps).flip(0)  # the present is the last tap
     power = conv1d(
