@@ -162,6 +162,16 @@ def test_every_network_option_changes_the_output() -> None:
     assert not torch.allclose(c, c_plain)
 
 
+@pytest.mark.parametrize("modality", ["audio", "visual"])
+def test_an_ablation_hears_or_sees_alone(modality: str) -> None:
+    audio, visual = features()
+    model = small(modality=modality)
+    unheard, unseen = model(audio + 1, visual), model(audio, visual + 1)
+    kept, ignored = (unheard, unseen) if modality == "audio" else (unseen, unheard)
+    torch.testing.assert_close(ignored, model(audio, visual))
+    assert not torch.allclose(kept, model(audio, visual))
+
+
 # -- shapes and sizes ------------------------------------------------------------------------------------------------
 
 

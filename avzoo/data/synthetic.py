@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from avzoo.data import rendering
 from avzoo.data.ave import AVE
 from avzoo.data.base import Item, Split
 from avzoo.data.features import cache_folder
@@ -52,8 +53,6 @@ class Synthetic(AVE):
         workers: int | None = None,
         seed: int = 0,
     ) -> None:
-        from avzoo.data import rendering
-
         self.names = list(classes or rendering.CLASSES[:6])
         name = f"{train}-{val}-{test}-{len(self.names)}-{clip_seed}-{size}"
         super().__init__(
@@ -82,8 +81,6 @@ class Synthetic(AVE):
 
     def _render(self) -> None:
         """Render what is not there yet; `metadata.csv` is written last and stands for the whole."""
-        from avzoo.data import rendering
-
         if not (self.root / "metadata.csv").exists():
             rendering.write_ave(
                 self.root,

@@ -117,6 +117,7 @@ class AVSDN(AVModule):
             loss of their own; how they are joined is chosen, the paper does not say).
         loss: "bce", binary cross-entropy on the softmax (sec. 2.3), "mlsm_on_softmax", AVE's code, which feeds the
             softmax into a loss with a sigmoid of its own, or "ce", the plain cross-entropy (an ablation).
+        modality: "both", or an ablation that hears ("audio") or sees ("visual") alone: the other's features are zero.
         weak: Train on video-level labels only (Eq. 3): the mean over time of the logits against the video's target.
         weak_target: "average", the mean over segments of the one-hot labels, the background's share included (the
             text's definition), or "mil", the category alone.
@@ -150,6 +151,7 @@ class AVSDN(AVModule):
         attention: bool = False,
         decoder_init: Literal["fusion", "visual", "audio", "label_guided"] = "fusion",
         loss: Literal["bce", "mlsm_on_softmax", "ce"] = "bce",
+        modality: Literal["both", "audio", "visual"] = "both",
         weak: bool = False,
         weak_target: Literal["average", "mil"] = "average",
         feature_dropout: float = 0.0,
@@ -162,6 +164,7 @@ class AVSDN(AVModule):
         for name, given, allowed in (
             ("decoder_init", decoder_init, ("fusion", "visual", "audio", "label_guided")),
             ("loss", loss, ("bce", "mlsm_on_softmax", "ce")),
+            ("modality", modality, ("both", "audio", "visual")),
             ("weak_target", weak_target, ("average", "mil")),
         ):
             if given not in allowed:
@@ -170,7 +173,7 @@ class AVSDN(AVModule):
         self.save_hyperparameters()
         self.input_dims, self.has_attention = (audio_dim, visual_dim), attention
         self.relu_states, self.concat_global, self.decoder_init = relu_states, concat_global, decoder_init
-        self.loss_kind, self.weak, self.weak_target = loss, weak, weak_target
+        self.loss_kind, self.weak, self.weak_target, self.modality = loss, weak, weak_target, modality
         self.feature_dropout = feature_dropout
         self.lr, self.lr_step, self.weight_decay = lr, lr_step, weight_decay
         directions = 2 if bidirectional else 1
@@ -219,6 +222,8 @@ class AVSDN(AVModule):
                 f" {str(audio_form)[1:]} and [batch, time, {str(visual_form)[1:]}: set audio_dim and visual_dim to the"
                 " features' sizes; attention takes maps, all else takes vectors"
             )
+        if self.modality != "both":
+            audio, visual = audio * (self.modality == "audio"), visual * (self.modality == "visual")
         audio = F.dropout(audio, self.feature_dropout, self.training)
         visual = F.dropout(visual, self.feature_dropout, self.training)
         if self.has_attention:
