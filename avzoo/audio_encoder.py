@@ -68,20 +68,18 @@ def spectrogram(waveform: Tensor, frames: int | None = FRONT_END["frames"]) -> T
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions with a shortcut (ResNet's basic block); `[batch, inputs, h, w]` in."""
+    """ResNet's basic block that halves both axes: `[batch, inputs, h, w]` to `[batch, width, h / 2, w / 2]`."""
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
+        self.conv1 = nn.Conv2d(inputs, width, 3, 2, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride > 1 or inputs != width:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+        self.shortcut = nn.Sequential(nn.Conv2d(inputs, width, 1, 2, bias=False), nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `[batch, inputs, height, width]` to `[batch, width, height / stride, width / stride]`."""
+        """Map the feature maps `x`."""
         out = self.bn1(self.conv1(x)).relu()
         merged: Tensor = self.bn2(self.conv2(out)) + self.shortcut(x)
         return merged.relu()
@@ -103,7 +101,7 @@ class AudioEncoder(nn.Module):
         self.dim = dim
         self.norm = nn.BatchNorm1d(FRONT_END["mels"])  # per band
         self.stem = nn.Sequential(nn.Conv2d(1, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
-        self.blocks = nn.Sequential(*(Residual(inputs, width, 2) for inputs, width in pairwise(widths)))
+        self.blocks = nn.Sequential(*(Residual(inputs, width) for inputs, width in pairwise(widths)))
         self.embed = nn.Linear(widths[-1], dim, bias=False)
         self.scale = nn.BatchNorm1d(dim, affine=False)
 

@@ -18,6 +18,7 @@ tensors compared with the file's header before any is read. No pickle is ever op
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 import os
@@ -38,7 +39,7 @@ from torch import Tensor
 from avzoo import __version__, backbones
 from avzoo.errors import BundleError, DataNotFoundError, did_you_mean
 from avzoo.models import MODELS, AVModule
-from avzoo.preprocess import Preprocessor, read_window
+from avzoo.preprocess import Preprocess, Preprocessor, read_window
 
 FORMAT = 1
 FILES = (
@@ -376,9 +377,9 @@ def _build(folder: Path, config: Mapping[str, Any]) -> AVModule:
         raise BundleError(f"{folder}: unknown model {config['model']!r:.80}{did_you_mean(config['model'], MODELS)}")
     if config["task"] != kind.task:
         raise BundleError(f"{folder}: task is {config['task']!r:.80}, {config['model']} does {kind.task!r}")
-    for key, value in [*config["init_args"].items(), *config["preprocess"].items()]:
-        if isinstance(value, int | float) and abs(value) >= 1 << 31:
-            raise BundleError(f"{folder}: {key:.80} = {value:.3g} is out of range")
+    _check_values(folder, config["preprocess"], Preprocess().to_dict())
+    parameters = inspect.signature(kind).parameters.values()
+    _check_values(folder, config["init_args"], {p.name: p.default for p in parameters if p.default is not p.empty})
     try:
         with torch.device("meta"):
             model = kind(config["classes"], preprocess=config["preprocess"], **config["init_args"])
@@ -391,6 +392,16 @@ def _build(folder: Path, config: Mapping[str, Any]) -> AVModule:
     if config["backbones"] != pins:
         raise BundleError(f"{folder}: it was trained on backbones {config['backbones']!r:.200}; this avzoo has {pins}")
     return model
+
+
+def _check_values(folder: Path, given: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+    """Each value is of its default's type and of at most 31 bits; names that are unknown the constructors refuse."""
+    for key, value in given.items():
+        like = usual.get(key)
+        if like is not None and type(value) is not type(like) and (type(like), type(value)) != (float, int):
+            raise BundleError(f"{folder}: {key:.80} is of type {type(value).__name__}, expected {type(like).__name__}")
+        if isinstance(value, int | float) and abs(value) >= 1 << 31:
+            raise BundleError(f"{folder}: {key:.80} = {value:.3g} is out of range")
 
 
 def _tensors(path: Path, model: AVModule) -> dict[str, Tensor]:

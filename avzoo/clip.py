@@ -431,7 +431,7 @@ def _stamp(packet: Packet[Any]) -> int:
 def _open(path: Path) -> Iterator[_File]:
     try:
         # "file:" for names with a colon; the whitelist for playlists, which would otherwise reach out to the network
-        handle = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+        handle = av.open(f"file:{path}", container_options={"protocol_whitelist": "file"})
     except (av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MediaError(

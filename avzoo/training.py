@@ -128,15 +128,15 @@ NOISE = (
 )
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run `fit`, `validate`, `test` or `extract`."""
+def main(arguments: Sequence[str]) -> AvzooCLI:
+    """Run `fit`, `validate`, `test` or `extract`; the CLI comes back with its trainer, model and data."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in NOISE:
         warnings.filterwarnings("ignore", message)
     set_loader("avzoo", read_recipe)
     sys.argv = ["avzoo", *arguments]
-    AvzooCLI(
+    return AvzooCLI(
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,

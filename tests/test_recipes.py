@@ -12,7 +12,7 @@ from avzoo import bundle, cli, registry
 from avzoo.training import read_recipe
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
-EVENTS = [path for path in RECIPES if "AVSDN" in path.read_text()]
+EVENTS = [path for path in RECIPES if "val_segment_accuracy" in path.read_text()]
 SMALL = ["--trainer.max_epochs", "1", "--data.workers", "0", "--trainer.enable_progress_bar", "false"]
 
 

@@ -173,7 +173,10 @@ class _Crops(Dataset[SoundBatch]):
         # Mel magnitudes [clips, mels, frames] at each speed; half precision halves 700 MB.
         self.mels = [
             torch.cat(
-                [(spectrogram(_at_speed(part, speed), None)[:, 0].exp() - OFFSET).half() for part in waveform.split(8)]
+                [
+                    (spectrogram(_at_speed(part, speed), None)[:, 0].exp() - OFFSET).half()
+                    for part in torch.split(waveform, 8)
+                ]
             )
             for speed in SPEEDS
         ]

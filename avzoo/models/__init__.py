@@ -2,8 +2,9 @@
 
 from avzoo.models.avsdn import AVSDN
 from avzoo.models.base import AVModule
+from avzoo.models.baselines import SegmentMLP
 
 # What a checkpoint may name as its class; nothing else is ever built from one.
-MODELS: dict[str, type[AVModule]] = {"AVSDN": AVSDN}
+MODELS: dict[str, type[AVModule]] = {"AVSDN": AVSDN, "SegmentMLP": SegmentMLP}
 
-__all__ = ["AVSDN", "MODELS", "AVModule"]
+__all__ = ["AVSDN", "MODELS", "AVModule", "SegmentMLP"]
