@@ -318,7 +318,7 @@ def _config(path: Path) -> dict[str, Any]:
     for key, kind in KEYS.items():
         if type(config.get(key)) is not kind:
             raise BundleError(f"{path}: {key} is {config.get(key)!r:.80}, expected {kind.__name__}")
-    if not all(isinstance(name, str) and name.isprintable() for name in config["classes"]):
+    if not all(isinstance(name, str) and name and name.isprintable() for name in config["classes"]):
         raise BundleError(f"{path}: classes must be names in printable characters")
     return config
 

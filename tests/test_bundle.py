@@ -509,6 +509,7 @@ def test_a_pipe_in_place_of_a_file_does_not_hang(good: Path) -> None:
         ({"classes": ["a", ["b"], "background"]}, ("classes must be names",)),
         ({"classes": ["a", "\x1b[2Jb", "background"]}, ("classes must be names",)),
         ({"classes": ["a", "\ud800", "background"]}, ("classes must be names",)),
+        ({"classes": ["a", "", "background"]}, ("classes must be names",)),
         ({"classes": ["a", "a", "background"]}, ("distinct",)),
         ({"classes": []}, ("two or more",)),
         ({"classes": {"a": 1}}, ("expected list",)),
