@@ -24,10 +24,14 @@ COMMANDS = {
     "demo": "render a clip, localize its event, save the picture",
     "predict": "say what happens in videos, and when",
     "list": "the models there are",
+    "info": "what a model is, what was measured, who vouches for its weights",
     "load": "fetch and verify a model, print where it lies",
+    "verify": "compare a model's files and golden outputs with what was published",
+    "cache": "what of the Hub is on this machine, and how to be rid of it",
+    "export": "write a model for other runtimes (ONNX)",
     "recipe": "print a recipe to start from",
     "synth": "render a small dataset of videos with sound",
-    "publish": "make a bundle of a trained checkpoint",
+    "publish": "make a bundle of a trained checkpoint, bring it to the Hub",
 }
 
 

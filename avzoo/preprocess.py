@@ -143,6 +143,19 @@ class Preprocess:
                 f"{self.fps} frames a second and segments of {self.segment_seconds} s make {frames:g}"
                 " frames a segment: expected a whole number"
             )
+        whole = ("sample_rate", "n_fft", "window", "hop", "mels", "frames", "size")
+        wrong = [f"{key}={getattr(self, key)!r}" for key in whole if not _is_count(getattr(self, key))]
+        if self.interpolation not in ("bilinear", "bicubic"):
+            wrong.append(f"interpolation={self.interpolation!r}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            wrong.append(f"mean={self.mean}, std={self.std}")
+        if self.log_offset <= 0 or not 0 <= self.f_min < self.f_max:
+            wrong.append(f"log_offset={self.log_offset}, f_min={self.f_min}, f_max={self.f_max}")
+        if wrong:
+            raise AvzooError(
+                f"preprocess: {'; '.join(wrong)}: expected counts from 1 to 2**20, bilinear or bicubic, three means and"
+                " three positive deviations, a positive log_offset and 0 <= f_min < f_max"
+            )
         heard = (self.frames - 1) * self.hop + self.window
         if heard > self.segment_seconds * self.sample_rate:
             raise AvzooError(
@@ -193,6 +206,10 @@ class Preprocess:
         pins = [backbones.find(name).weights for name in (self.audio_backbone, self.visual_backbone)]
         facts = json.dumps([SIGNAL_PATH_VERSION, self.to_dict(), pins], sort_keys=True)
         return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 1 <= value <= 1 << 20
 
 
 class Preprocessor:

@@ -1,58 +1,206 @@
-"""From a trained checkpoint to a bundle that others can load."""
+"""From a trained checkpoint to a bundle that others can load, here and on the Hugging Face Hub."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from avzoo import bundle, inference, plot, registry
+from avzoo import __version__, bundle, hub, inference, plot, registry
 from avzoo.card import render_card
 from avzoo.data import rendering
-from avzoo.errors import BundleError
+from avzoo.errors import AvzooError, BundleError, HubError
+from avzoo.models import AVModule
 
 GOLDEN_SEED = 30_000_001  # of the golden clip; training and tests use seeds below 10 million
+REQUIRED = ("metrics", "licence", "sources")
 
 
-def publish(name: str, *, ckpt: str | Path, out: str | Path | None = None) -> Path:
-    """Make a bundle of a trained model, read it back and compare its golden outputs.
+@dataclass(frozen=True)
+class Published:
+    """What `publish` made.
+
+    Attributes:
+        folder: The bundle.
+        lines: What `checkpoints.yaml` has to say of it, YAML below the entry's name.
+        commit: On the Hub, 40 hex digits; empty for a dry run.
+    """
+
+    folder: Path
+    lines: str
+    commit: str
+
+
+def publish(
+    name: str,
+    *,
+    ckpt: str | Path,
+    repo: str | None = None,
+    private: bool = False,
+    push: bool = False,
+    write: bool = False,
+    out: str | Path | None = None,
+) -> Published:
+    """Make a bundle of a trained model, read it back, compare its golden outputs, and bring it to the Hub.
 
     Args:
         name: Its entry in `checkpoints.yaml`, which the card is written from.
-        ckpt: A checkpoint of `avzoo fit`; the resolved recipe is taken from beside it.
+        ckpt: A checkpoint of `avzoo fit`, beside which the resolved recipe lies, or a bundle's folder.
+        repo: `owner/name` on the Hub; None for a bundle that ships inside the package.
+        private: Whether a repository that is created is private.
+        push: Whether it goes to the Hub; otherwise nothing leaves this machine.
+        write: Whether the entry is brought up to date in its registry file.
         out: The bundle's folder; default `bundles/<name>`.
 
-    Returns:
-        The bundle.
-
     Raises:
-        BundleError: If the checkpoint does not fit the entry, or the bundle does not answer as the checkpoint.
+        BundleError: If the entry is not complete, the checkpoint does not fit it, or the bundle does not answer as the
+            checkpoint.
+        HubError: If the Hub refuses or cannot be reached.
     """
     entry = registry.find(name)
-    model = bundle.read_training_checkpoint(Path(ckpt))
-    model.name = name
+    if push and repo is None:
+        raise HubError("push needs to know where to: give repo='owner/name'")
+    if write and repo is not None and not push:
+        raise HubError("write needs the commit that only a push knows: give push=True too")
+    lacking = [key for key in REQUIRED if not getattr(entry, key)]
+    if lacking:
+        raise BundleError(
+            f"{registry.origin(name)}: entry {name} lacks {', '.join(lacking)}: a published model says how well it"
+            " does, under which licence it is, and which data it was trained on"
+        )
+    folder = Path(out) if out is not None else Path("bundles") / name
+    given = Path(ckpt)
+    if given.is_dir():
+        model = _fitting(entry, bundle.read(given), given)
+        commit = json.loads((given / "config.json").read_bytes())["commit"]
+        card = render_card(entry, model, commit=commit, picture=(given / "timeline.png").exists())
+        bundle.copy(given, folder, card=card)
+    else:
+        _bundle_checkpoint(entry, given, folder)
+    # A bundle may come from another machine, whose decoder need not give the same last bits.
+    difference = bundle.golden_difference(folder, bundle.read(folder), media=not given.is_dir())
+    if difference > bundle.GOLDEN_TOLERANCE:
+        raise BundleError(f"{folder} answers otherwise than {ckpt}: golden logits differ by {difference:.2g}")
+    revision = _push(folder, repo, private) if push and repo else ""
+    lines = _lines(folder, repo, revision)
+    if write:
+        write_entry(registry.origin(name), name, lines)
+    return Published(folder, lines, revision)
+
+
+def _fitting(entry: registry.Checkpoint, model: AVModule, source: Path) -> AVModule:
+    """The model, if it is what its entry says."""
+    model.name = entry.name
     if type(model).__name__ != entry.model:
-        raise BundleError(f"{ckpt} holds a {type(model).__name__}, the entry {name} says {entry.model}")
+        raise BundleError(f"{source} holds a {type(model).__name__}, the entry {entry.name} says {entry.model}")
     model.check_classes(entry.classes)
-    recipe = Path(ckpt).parent.parent / "recipe.yaml"
+    return model
+
+
+def _bundle_checkpoint(entry: registry.Checkpoint, ckpt: Path, folder: Path) -> None:
+    model = _fitting(entry, bundle.read_training_checkpoint(ckpt), ckpt)
+    recipe = ckpt.parent.parent / "recipe.yaml"
     if not recipe.exists():
         raise BundleError(f"{recipe} is missing: `avzoo fit` writes it beside the checkpoints")
-    folder = Path(out) if out is not None else Path("bundles") / name
+    commit = _code_commit()
     with tempfile.TemporaryDirectory() as scratch:
-        script = rendering.script(
-            GOLDEN_SEED, classes=[c for c in rendering.CLASSES if c in model.classes] or rendering.CLASSES
-        )
+        known = [name for name in rendering.CLASSES if name in model.classes]
+        enough = len(known) >= 3  # an event, and two others to be mistaken for it
+        script = rendering.script(GOLDEN_SEED, classes=known if enough else rendering.CLASSES)
         clip = rendering.render(script, Path(scratch) / "golden.mp4")
-        answer = inference.predict(clip, model)
-        picture = plot.timeline(answer, Path(scratch) / "timeline.png")
         bundle.write(
             folder,
             model,
             recipe=recipe.read_text(encoding="utf-8"),
             golden_clip=clip,
-            card=render_card(entry, model),
-            picture=picture,
+            card=render_card(entry, model, commit=commit),
+            picture=plot.timeline(inference.predict(clip, model), Path(scratch) / "timeline.png"),
+            commit=commit,
         )
-    difference = bundle.golden_difference(folder, bundle.read(folder), media=True)
-    if difference > bundle.GOLDEN_TOLERANCE:
-        raise BundleError(f"{folder} answers otherwise than {ckpt}: golden logits differ by {difference:.2g}")
-    return folder
+
+
+def _code_commit() -> str:
+    """The last commit of the code and the recipes; empty where avzoo is not run from its repository."""
+    command = ["git", "log", "-1", "--format=%H", "--", "avzoo", "recipes"]
+    try:
+        done = subprocess.run(command, cwd=registry.PACKAGE.parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
+
+
+# -- the Hub --------------------------------------------------------------------------------------------------------
+
+
+def _push(folder: Path, repo: str, private: bool) -> str:
+    """Upload in one commit, tag it, and return it; what the Hub has already is left alone."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+    api = HfApi()
+    names = [name for name in bundle.FILES if (folder / name).exists()]
+    with hub.hub_errors(repo):
+        api.create_repo(repo, private=private, exist_ok=True)
+        head = api.model_info(repo)
+        there = {file.rfilename for file in head.siblings or ()}
+        operations: list[Any] = [CommitOperationAdd(name, folder / name) for name in names]
+        operations += [CommitOperationDelete(name) for name in bundle.FILES if name in there - {*names}]
+        # Not upload_folder: where hf_xet is installed it may cut a folder into several commits.
+        message = f"{json.loads((folder / 'config.json').read_bytes())['model']}, by avzoo {__version__}"
+        commit = api.create_commit(repo, operations, commit_message=message, parent_commit=head.sha)
+        revision = str(commit.oid)
+        tag = f"avzoo-{bundle.sha256(folder / 'config.json')[:12]}"
+        api.create_tag(repo, tag=tag, revision=revision, exist_ok=True)
+    return revision
+
+
+# -- checkpoints.yaml -----------------------------------------------------------------------------------------------
+
+
+def _lines(folder: Path, repo: str | None, revision: str) -> str:
+    """The keys `weights`, `hub` and `files` of an entry, indented by two."""
+    lines = ["  weights: package"]
+    if repo is not None:
+        lines = ["  weights: hub", f"  hub: {{repo: {repo}, revision: {revision or '<commit>'}}}"]
+    lines += ["  files:"]
+    for file, facts in bundle.manifest(folder).items():
+        lines.append(f"    {file}: {{size: {facts['size']}, sha256: {facts['sha256']}}}")
+    return "\n".join(lines) + "\n"
+
+
+def write_entry(file: Path, name: str, lines: str) -> None:
+    """Replace `weights`, `hub` and `files` of one entry of a registry file; every other line stays as it is.
+
+    Raises:
+        AvzooError: If the file is laid out so that this cannot be done by lines; it is then left alone.
+    """
+    before = registry.read_registry(file)
+    text = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    heads = [index for index, line in enumerate(text) if re.match(rf"(['\"]?){re.escape(name)}\1\s*:", line)]
+    if len(heads) != 1:
+        raise AvzooError(f"{file}: no line begins with {name!r}: add these lines by hand:\n{lines}")
+    start = heads[0] + 1
+    end = next((index for index in range(start, len(text)) if re.match(r"[^\s#]", text[index])), len(text))
+    kept, dropping = [], False
+    for line in text[start:end]:
+        if re.match(r"  \S", line):
+            dropping = re.match(r"  (weights|hub|files)\s*:", line) is not None
+        elif not line.strip() or line.startswith("#"):
+            dropping = False
+        if not dropping:
+            kept.append(line)
+    last = max((index for index, line in enumerate(kept) if re.match(r"\s+[^\s#]", line)), default=-1) + 1
+    changed = "".join([*text[:start], *kept[:last], lines, *kept[last:], *text[end:]])
+    new = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        new.write_text(changed, encoding="utf-8")
+        after = registry.read_registry(new)
+        if {**before, name: after[name]} != after or list(before) != list(after):
+            raise AvzooError(f"{file}: another entry would change: add these lines to {name} by hand:\n{lines}")
+        new.replace(file)
+    finally:
+        new.unlink(missing_ok=True)

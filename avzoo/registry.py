@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -74,6 +75,23 @@ class Checkpoint:
     def train_command(self) -> str:
         """What trains it."""
         return f"avzoo fit --config recipes/{self.recipe}.yaml"
+
+
+def figure(metric: Mapping[str, Any]) -> str:
+    """A measured or reported number in words; without a unit it is a share, shown in percent.
+
+    >>> figure({"mean": 0.9, "sd": 0.0123})
+    '90.0 ± 1.2 %'
+    >>> figure({"value": 0.754})
+    '75.4 %'
+    >>> figure({"mean": 1.31, "unit": "nats"})
+    '1.310 nats'
+    """
+    value, spread = metric.get("mean", metric.get("value", 0.0)), metric.get("sd")
+    unit = metric.get("unit", "share")
+    if unit == "share":
+        return f"{100 * value:.1f}{'' if spread is None else f' ± {100 * spread:.1f}'} %"
+    return f"{value:.3f}{'' if spread is None else f' ± {spread:.3f}'} {unit}"
 
 
 class _Loader(yaml.SafeLoader):
@@ -164,32 +182,60 @@ def _entry(path: Path, name: str, keys: Any) -> Checkpoint:
 
 
 @functools.cache
-def registry() -> Mapping[str, Checkpoint]:
-    """Avzoo's own entries, by name."""
+def _own() -> Mapping[str, Checkpoint]:
     return read_registry(asset("checkpoints.yaml"))
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """Names of the registry that match a shell pattern.
+def entries(registry: str | Path | None = None) -> Mapping[str, Checkpoint]:
+    """Avzoo's own entries, and those of a user's file, by name.
+
+    Args:
+        registry: The user's file; default `$AVZOO_REGISTRY`, if that is set.
+
+    Raises:
+        AvzooError: If the file cannot be read, or takes a name of avzoo's own.
+    """
+    file = registry or os.environ.get("AVZOO_REGISTRY")
+    if not file:
+        return _own()
+    users = read_registry(Path(file))
+    for name in users.keys() & _own().keys():
+        raise AvzooError(f"{file}: entry {name!r} has a name of avzoo's own: give it another")
+    return {**_own(), **users}
+
+
+def origin(name: str, registry: str | Path | None = None) -> Path:
+    """The file that holds the entry of a name."""
+    return asset("checkpoints.yaml") if name in _own() else Path(registry or os.environ["AVZOO_REGISTRY"])
+
+
+def recipe_file(entry: Checkpoint, registry: str | Path | None = None) -> Path:
+    """The recipe of an entry: in `recipes` beside the file that holds the entry, else avzoo's own."""
+    beside = origin(entry.name, registry).parent / "recipes" / f"{entry.recipe}.yaml"
+    return beside if beside.exists() else asset(f"recipes/{entry.recipe}.yaml")
+
+
+def list_models(pattern: str = "*", *, registry: str | Path | None = None) -> list[str]:
+    """Names of the registry, and of a user's own, that match a shell pattern.
 
     >>> "avsdn-avemix" in list_models("avsdn*")
     True
     """
-    return sorted(fnmatch.filter(registry(), pattern))
+    return sorted(fnmatch.filter(entries(registry), pattern))
 
 
-def find(name: str) -> Checkpoint:
+def find(name: str, registry: str | Path | None = None) -> Checkpoint:
     """The entry of a name.
 
     Raises:
         UnknownModelError: With the nearest name.
     """
+    known = entries(registry)
     try:
-        return registry()[name]
+        return known[name]
     except KeyError:
         raise UnknownModelError(
-            f"there is no model called {name!r}{did_you_mean(name, registry())}"
-            f" (`avzoo list` shows all: {', '.join(registry())})"
+            f"there is no model called {name!r}{did_you_mean(name, known)} (`avzoo list` shows all: {', '.join(known)})"
         ) from None
 
 

@@ -21,6 +21,7 @@ ARROWS: dict[str, set[str]] = {
     "inference": {"hub"},
     "hub": {"registry", "bundle"},
     "card": {"registry", "bundle"},
+    "export": {"models"},
     "bundle": {"models"},
     "models": {"models.base"},
     "models.base": {"preprocess", "metrics"},

@@ -48,5 +48,4 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _metric(metric: Mapping[str, Any]) -> str:
-    spread = f" ± {100 * metric['sd']:.1f}" if "sd" in metric else ""
-    return f"{metric['name']} {100 * metric['mean']:.1f}{spread} % ({metric['split']}, {metric['seeds']} seeds)"
+    return f"{metric['name']} {registry.figure(metric)} ({metric['split']}, {metric['seeds']} seeds)"

@@ -13,14 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Locate, verify, print."""
-    from avzoo import bundle, hub, registry
+    from avzoo import hub, registry
 
     located = hub.locate(registry.parse_ref(options.name, paths=True), options.revision)
-    model = bundle.read(located.folder, located.expected)
-    against = (
-        "checkpoints.yaml" if located.expected is not None else "the bundle's own manifest (finds damage, not malice)"
-    )
+    model = located.read()
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{options.name}: {type(model).__name__}, {parameters:,} parameters, {len(model.classes)} classes")
-    print(f"verified against {against}")
+    print(f"verified against {located.authority}")
     print(located.folder)

@@ -1,0 +1,59 @@
+"""`avzoo info NAME`: what a model is, what was measured, where its weights lie and who vouches for them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from avzoo import registry
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("name", help="a name of `avzoo list`, hf:owner/repo@commit, or a folder")
+    parser.add_argument("--revision", help="another commit of the Hub repository")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print it; weights are fetched if need be, and verified."""
+    ref = registry.parse_ref(options.name, paths=True)
+    entry = registry.find(ref.name) if ref.name else None
+    rows = dict(_of_entry(entry)) if entry else {}
+    if entry is None or entry.weights:
+        from avzoo import hub
+
+        located = hub.locate(ref, options.revision)
+        model = located.read()
+        p = model.preprocess
+        rows["network"] = f"{type(model).__name__}, {sum(x.numel() for x in model.parameters()):,} parameters"
+        rows["task"] = model.task
+        rows["classes"] = ", ".join(model.classes)
+        rows["signal path"] = (
+            f"{p.seconds:g} s in {p.segments} segments; {p.audio_backbone} at {p.sample_rate} Hz,"
+            f" {p.visual_backbone} on {p.fps:g} frame(s) a second at {p.size} x {p.size}"
+        )
+        rows["folder"] = str(located.folder)
+        rows["verified"] = f"against {located.authority}"
+    width = max(map(len, rows))
+    print(options.name)
+    for key, value in rows.items():
+        print(f"  {key:<{width}}  {value}")
+
+
+def _of_entry(entry: registry.Checkpoint) -> Iterator[tuple[str, str]]:
+    yield "about", entry.about
+    yield "network", entry.model
+    yield "task", entry.task
+    yield "classes", ", ".join(entry.classes)
+    yield "dataset", f"{entry.dataset}, {entry.features}"
+    for metric in entry.metrics:
+        yield metric["name"], f"{registry.figure(metric)} on {metric['split']}, {metric['seeds']} seeds"
+    if entry.paper:
+        yield "the paper", f"{entry.paper['name']} {registry.figure(entry.paper)} on {entry.paper['split']}"
+    yield "licence", entry.licence or "none yet"
+    for number, source in enumerate(entry.sources, start=1):
+        yield f"source {number}", source
+    if entry.hub:
+        yield "hub", f"hf:{entry.hub['repo']}@{entry.hub['revision']}"
+    yield "train", entry.train_command
+    yield "weights", f"{entry.size / 1e6:.1f} MB, {entry.weights}" if entry.weights else "none are published"
