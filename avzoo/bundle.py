@@ -27,7 +27,8 @@ import platform
 import shutil
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,7 @@ def write(
     Raises:
         BundleError: If the folder holds something else, or a weight is not finite as it is stored.
     """
-    if folder.exists() and not _is_bundle(folder):
-        raise BundleError(f"{folder} exists and is no bundle: give a new folder")
+    _must_be_free(folder)
     model.eval()
     stored = {key: value.detach().cpu().clone().contiguous() for key, value in model.state_dict().items()}
     if half:
@@ -123,10 +123,7 @@ def write(
         if not torch.isfinite(value).all():
             raise BundleError(f"{key} holds numbers that are not finite{' in half precision' if half else ''}")
     model.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in stored.items()})
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
+    with _whole_or_not_at_all(folder) as unfinished:
         save_file(stored, unfinished / "model.safetensors")
         (unfinished / "recipe.yaml").write_text(recipe, encoding="utf-8")
         (unfinished / "README.md").write_text(card, encoding="utf-8")
@@ -148,12 +145,40 @@ def write(
             "files": manifest(unfinished),
         }
         (unfinished / "config.json").write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return folder
+
+
+def copy(source: Path, folder: Path, *, card: str) -> Path:
+    """Copy a bundle that was read, with another card; the folder appears whole or not at all.
+
+    Raises:
+        BundleError: If the folder holds something else.
+    """
+    _must_be_free(folder)
+    with _whole_or_not_at_all(folder) as unfinished:
+        for name in FILES:
+            if (source / name).exists():
+                shutil.copyfile(source / name, unfinished / name)
+        (unfinished / "README.md").write_text(card, encoding="utf-8")
+        files = manifest(unfinished, tuple(name for name in FILES if name != "config.json"))
+        config = {**_config(unfinished / "config.json"), "files": files}
+        (unfinished / "config.json").write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return folder
+
+
+@contextmanager
+def _whole_or_not_at_all(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the given one's place once all went well."""
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
         for file in unfinished.iterdir():
             file.chmod(0o644)  # safetensors writes for the owner alone
         _replace(folder, unfinished)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
 
 
 def _replace(folder: Path, unfinished: Path) -> None:
@@ -171,29 +196,9 @@ def _replace(folder: Path, unfinished: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def copy(source: Path, folder: Path, *, card: str) -> Path:
-    """Copy a bundle that was read, with another card; the folder appears whole or not at all.
-
-    Raises:
-        BundleError: If the folder holds something else.
-    """
+def _must_be_free(folder: Path) -> None:
     if folder.exists() and not _is_bundle(folder):
         raise BundleError(f"{folder} exists and is no bundle: give a new folder")
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
-        for name in FILES:
-            if (source / name).exists():
-                shutil.copyfile(source / name, unfinished / name)
-        (unfinished / "README.md").write_text(card, encoding="utf-8")
-        files = manifest(unfinished, tuple(name for name in FILES if name != "config.json"))
-        config = {**_config(unfinished / "config.json"), "files": files}
-        (unfinished / "config.json").write_text(json.dumps(config, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        _replace(folder, unfinished)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
 
 
 def _is_bundle(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -23,7 +24,7 @@ def metadata(entry: Checkpoint) -> dict[str, Any]:
     licence = (entry.licence or "").lower()
     facts: dict[str, Any] = {"license": licence}
     if licence not in HUB_LICENCES:
-        facts = {"license": "other", "license_name": entry.licence or "none"}
+        facts = {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", licence).strip("-") or "none"}
     facts |= {
         "library_name": "avzoo",
         "pipeline_tag": "video-classification",

@@ -8,6 +8,7 @@ and offline mode are those of `huggingface_hub`: `HF_HOME`, `HF_ENDPOINT`, `HF_T
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -149,7 +150,8 @@ def _download(repo: str, revision: str) -> Path:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     if not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise HubError(f"hf:{repo}@{revision}: name the commit by its 40 hex digits: {_present(repo, revision)}")
+        given = f"hf:{repo}@{revision}".rstrip("@")
+        raise HubError(f"{given}: name the commit by its 40 hex digits: {_present(repo, revision)}")
     files = list(bundle.FILES)
     with hub_errors(repo, revision):
         try:
@@ -195,17 +197,17 @@ def hub_errors(repo: str, revision: str = "") -> Iterator[None]:
     Its warnings of every try that failed are held back meanwhile, unless `HF_HUB_VERBOSITY` asks for them.
     """
     import httpx2
-    from huggingface_hub.utils import logging
+    from huggingface_hub.utils import logging as client
 
-    verbosity = logging.get_verbosity()
+    verbosity = client.get_verbosity()
     if "HF_HUB_VERBOSITY" not in os.environ:
-        logging.set_verbosity_error()
+        client.set_verbosity(logging.ERROR)
     try:
         yield
     except (httpx2.HTTPError, OSError, ValueError, RuntimeError) as error:
         raise HubError(_explain(error, repo, revision)) from error
     finally:
-        logging.set_verbosity(verbosity)
+        client.set_verbosity(verbosity)
 
 
 def _explain(error: BaseException, repo: str, revision: str) -> str:
@@ -219,6 +221,8 @@ def _explain(error: BaseException, repo: str, revision: str) -> str:
     login = "set HF_TOKEN or run `hf auth login`"
     match error:
         case errors.OfflineModeIsEnabled():
+            if not revision:
+                return f"{repo} cannot be asked while HF_HUB_OFFLINE is set: unset it"
             return f"{at} is not in the cache and HF_HUB_OFFLINE is set: unset it, or load it once while online"
         case errors.GatedRepoError():
             return f"{repo} is gated: ask for access at {page}, then {login}"

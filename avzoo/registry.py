@@ -181,9 +181,14 @@ def _entry(path: Path, name: str, keys: Any) -> Checkpoint:
     return Checkpoint(name=str(name), **{**keys, **listed})
 
 
-@functools.cache
 def _own() -> Mapping[str, Checkpoint]:
-    return read_registry(asset("checkpoints.yaml"))
+    file = asset("checkpoints.yaml")
+    return _read_once(file, file.stat().st_mtime_ns)  # `avzoo publish --write` changes it
+
+
+@functools.cache
+def _read_once(file: Path, _changed: int) -> Mapping[str, Checkpoint]:
+    return read_registry(file)
 
 
 def entries(registry: str | Path | None = None) -> Mapping[str, Checkpoint]:

@@ -28,15 +28,24 @@ from avzoo.preprocess import Preprocess
 
 
 def read_recipe(text: str) -> Any:
-    """Parse a recipe: `{name: AVSDN, ...}` under `model` and `data` becomes jsonargparse's class path form."""
+    """Parse a recipe: `{name: AVSDN, ...}` for model, data and callbacks becomes jsonargparse's class path form."""
     recipe = yaml.safe_load(text)
-    if isinstance(recipe, dict):
-        for section in ("model", "data"):
-            options = recipe.get(section)
-            if isinstance(options, dict) and "name" in options:
-                init_args = {key: value for key, value in options.items() if key != "name"}
-                recipe[section] = {"class_path": options["name"], "init_args": init_args}
+    if not isinstance(recipe, dict):
+        return recipe
+    for section in ("model", "data"):
+        if section in recipe:
+            recipe[section] = _named(recipe[section])
+    trainer = recipe.get("trainer")
+    if isinstance(trainer, dict) and isinstance(trainer.get("callbacks"), list):
+        trainer["callbacks"] = [_named(callback) for callback in trainer["callbacks"]]
     return recipe
+
+
+def _named(options: Any) -> Any:
+    if not (isinstance(options, dict) and "name" in options):
+        return options
+    init_args = {key: value for key, value in options.items() if key != "name"}
+    return {"class_path": options["name"], "init_args": init_args}
 
 
 class AvzooTrainer(Trainer):

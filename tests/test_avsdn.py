@@ -547,7 +547,7 @@ def test_feature_dropout_zeroes_inputs_while_training_only(attention: bool) -> N
 def test_optimizer_and_schedule() -> None:
     configured = small(lr=0.02, lr_step=2, weight_decay=0.1).configure_optimizers()
     optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]
-    assert isinstance(optimizer, torch.optim.Adam)
+    assert isinstance(optimizer, torch.optim.AdamW)  # without weight decay, Adam
     assert optimizer.param_groups[0]["weight_decay"] == 0.1
     assert schedule["interval"] == "step"
     rates = []
@@ -556,10 +556,9 @@ def test_optimizer_and_schedule() -> None:
         optimizer.step()
         schedule["scheduler"].step()
     assert rates == pytest.approx([0.02, 0.02, 0.002, 0.002, 0.0002])
-    constant = small(lr_step=0).configure_optimizers()
-    assert isinstance(constant, torch.optim.Adam)
     default = AVSDN(NAMES).configure_optimizers()
     assert default["optimizer"].param_groups[0]["lr"] == 1e-3
+    assert default["optimizer"].param_groups[0]["weight_decay"] == 0
     assert default["lr_scheduler"]["scheduler"].step_size == 15_000
     assert len({id(p) for p in default["optimizer"].param_groups[0]["params"]}) == len(list(AVSDN(NAMES).parameters()))
 
@@ -827,3 +826,13 @@ def test_segment_accuracy_counts_every_segment_once() -> None:
     metric.update(right[:, :1].repeat(2, 1, 1), torch.tensor([[0], [1]]))
     assert metric.compute().item() == pytest.approx(4 / 6)
     assert segment_accuracy(right, torch.tensor([[2, 1, 1, 0]])).item() == 0.5
+
+
+def test_smoothing_moves_the_training_target_and_not_the_evaluation() -> None:
+    logits, label = torch.randn(2, 3, 3), torch.tensor([[0, 1, 2], [2, 2, 1]])
+    model = small(label_smoothing=0.3, loss="ce")
+    target = torch.nn.functional.one_hot(label, 3) * 0.7 + 0.1
+    expected = -(target * logits.log_softmax(-1)).sum(-1).mean()
+    torch.testing.assert_close(model.train().loss(logits, label), expected)
+    plain = torch.nn.functional.cross_entropy(logits.flatten(0, 1), label.flatten())
+    torch.testing.assert_close(model.eval().loss(logits, label), plain)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from avzoo import preprocess as preprocess_module
 from avzoo.data import features as module
-from avzoo.data.base import AVDataModule, EpochBatches, FeatureSet, Item, Split, check_label, segment_labels
+from avzoo.data.base import AVDataModule, EpochBatches, FeatureSet, Item, Row, Split, check_label, segment_labels
 from avzoo.data.features import FeatureCache, Source, cache_folder, extract
 from avzoo.errors import AvzooError, ClassMismatchError, MediaError
 from avzoo.preprocess import Batch, Preprocess, Preprocessor, Sample
@@ -137,13 +137,13 @@ def feature_set(clips: int = 3, views: int = 2, rows: Sequence[int] = (0, 1, 2, 
     index = torch.arange(clips)[:, None, None, None] * 100 + torch.arange(views)[:, None, None] * 10
     audio = (index + torch.arange(2)[:, None]).expand(-1, -1, -1, 5).float()
     label = torch.arange(len(rows))[:, None].expand(-1, 2)
-    return FeatureSet(audio, -audio[..., :4], torch.tensor(rows), label, [f"clip {row}" for row in rows])
+    return FeatureSet(audio, -audio[..., :4], torch.tensor(rows), label, [f"clip {row}" for row in rows], 9)
 
 
 def test_a_batch_is_one_index_into_the_features() -> None:
     data = feature_set()
     assert len(data) == 4
-    batch = data[[(3, 1), (1, 0)]]
+    batch = data[[Row(3, 1), Row(1)]]
     assert isinstance(batch, Batch)
     assert batch.audio.shape == (2, 2, 5)
     assert batch.visual.shape == (2, 2, 4)
@@ -159,7 +159,7 @@ def test_every_item_comes_exactly_once_an_epoch(items: int, size: int) -> None:
     for _ in range(3):
         epoch = list(batches)
         assert len(epoch) == len(batches) == -(-items // size)
-        assert sorted(row for batch in epoch for row, _ in batch) == list(range(items))
+        assert sorted(row.item for batch in epoch for row in batch) == list(range(items))
         assert [len(batch) for batch in epoch[:-1]] == [size] * (len(epoch) - 1)
 
 
@@ -184,13 +184,51 @@ def test_an_epoch_is_a_function_of_seed_and_number() -> None:
 
 def test_all_views_are_drawn_in_training_and_only_the_clip_itself_otherwise() -> None:
     training = EpochBatches(300, 64, views=3, shuffle=True)
-    drawn = Counter(view for batch in training for _, view in batch)
+    drawn = Counter(row.view for batch in training for row in batch)
     assert set(drawn) == {0, 1, 2}
     assert min(drawn.values()) > 60
     still = EpochBatches(10, 4, views=3)
     for _ in range(2):
-        assert [pair for batch in still for pair in batch] == [(row, 0) for row in range(10)]
-    assert {view for batch in EpochBatches(10, 4, shuffle=True) for _, view in batch} == {0}
+        assert [row for batch in still for row in batch] == [Row(item) for item in range(10)]
+    assert {row.view for batch in EpochBatches(10, 4, shuffle=True) for row in batch} == {0}
+
+
+def events(*labels: list[int]) -> FeatureSet:
+    """Clips whose features say clip and segment: sound 10 * clip + segment, picture the negative; 9 is background."""
+    clips, segments = len(labels), len(labels[0])
+    audio = (10.0 * torch.arange(clips)[:, None] + torch.arange(segments))[:, None, :, None]
+    return FeatureSet(audio, -audio, torch.arange(clips), torch.tensor(labels), [str(c) for c in range(clips)], 9)
+
+
+def test_an_exchange_keeps_every_label_true() -> None:
+    data = events([1, 1, 9, 9], [9, 1, 1, 9], [9, 9, 9, 9])
+    batch = data[[Row(0, picture=1), Row(0, sound=1), Row(0), Row(2, picture=2)]]
+    assert batch.label.tolist() == [[1, 1, 9, 9], [1, 1, 9, 9], [1, 1, 9, 9], [9, 9, 9, 9]]
+    assert batch.visual[..., 0].tolist()[0] == [0, -11, -2, -3]  # the one second in which both have the event
+    assert batch.audio[..., 0].tolist()[0] == [0, 1, 2, 3]
+    assert batch.audio[..., 0].tolist()[1] == [0, 11, 2, 3]
+    assert batch.visual[..., 0].tolist()[1:] == [[0, -1, -2, -3], [0, -1, -2, -3], [-20, -21, -22, -23]]
+
+
+def test_backwards_turns_sound_picture_and_label() -> None:
+    batch = events([1, 9, 9], [9, 2, 9])[[Row(0, backwards=True), Row(1)]]
+    assert batch.label.tolist() == [[9, 9, 1], [9, 2, 9]]
+    assert batch.audio[..., 0].tolist() == [[2, 1, 0], [10, 11, 12]]
+    assert batch.visual[..., 0].tolist() == [[-2, -1, 0], [-10, -11, -12]]
+
+
+def test_partners_are_of_the_same_class_and_as_many_as_asked_for() -> None:
+    data = events(*[[c, c, 9] for c in (1, 2, 3)] * 100)
+    assert data.category.tolist() == [1, 2, 3] * 100
+    batches = EpochBatches(300, 64, shuffle=True, category=data.category, swap=0.8, reverse=0.25)
+    rows = [row for batch in batches for row in batch]
+    for partner in ("picture", "sound"):
+        pairs = [(row.item, getattr(row, partner)) for row in rows if getattr(row, partner) >= 0]
+        assert all(item % 3 == other % 3 for item, other in pairs)
+        assert len({other for _, other in pairs}) > 60
+        assert len(pairs) == pytest.approx(240 if partner == "picture" else 120, abs=30)
+    assert sum(row.backwards for row in rows) == pytest.approx(75, abs=25)
+    assert rows != [row for batch in batches for row in batch]  # another epoch, other partners
 
 
 # -- the cache -------------------------------------------------------------------------------------------------------

@@ -184,6 +184,14 @@ def test_a_bundle_is_published_with_a_card_of_today(
     assert "verified against the bundle's own manifest (finds damage, not malice)" in said
 
 
+def test_a_bundle_for_the_package_is_written_without_a_hub(ready: Path, mine: Path, tmp_path: Path) -> None:
+    done = publishing.publish("mine", ckpt=ready, write=True, out=tmp_path / "weights")
+    entry = registry.find("mine")
+    assert (done.commit, entry.weights, entry.hub) == ("", "package", {})
+    assert entry.files == bundle.manifest(done.folder)
+    assert done.lines in mine.read_text()
+
+
 def test_a_file_that_is_gone_is_gone_on_the_hub(
     fresh: Fresh, server: HubServer, env: dict[str, str], ready: Path, tmp_path: Path
 ) -> None:
@@ -226,6 +234,15 @@ def test_what_the_hub_refuses_is_one_line(
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert Path(env["AVZOO_REGISTRY"]).read_text() == before
+
+
+def test_offline_nothing_is_published(
+    fresh: Fresh, server: HubServer, env: dict[str, str], ready: Path, tmp_path: Path
+) -> None:
+    options = ("--ckpt", str(ready), "--repo", "me/it", "--push", "--out", str(tmp_path / "out"))
+    with pytest.raises(HubError, match="me/it cannot be asked while HF_HUB_OFFLINE is set: unset it"):
+        fresh(command, "publish", "mine", *options, env={**env, "HF_HUB_OFFLINE": "1"})
+    assert server.log == []
 
 
 def test_a_hub_that_is_down(fresh: Fresh, server: HubServer, env: dict[str, str], ready: Path, tmp_path: Path) -> None:
@@ -344,9 +361,9 @@ def test_the_card_says_what_the_entry_says(ready: Path) -> None:
 def test_a_licence_that_the_hub_does_not_know_is_named(ready: Path) -> None:
     entry = registry.Checkpoint(name="mine", **{**ENTRY, "licence": "Research only", "metrics": ()})
     facts = card.metadata(entry)
-    assert (facts["license"], facts["license_name"]) == ("other", "Research only")
+    assert (facts["license"], facts["license_name"]) == ("other", "research-only")
     assert "model-index" not in facts
-    assert "-> " not in card.render_card(entry, bundle.read(ready))
+    assert "under Research only." in card.render_card(entry, bundle.read(ready))
 
 
 def use(snippet: str, folder: str) -> str:

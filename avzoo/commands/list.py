@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
         return
     table = Table(box=None, pad_edge=False)
     for column in ("name", "task", "data", "measured", "size", "status", "licence"):
-        table.add_column(column, no_wrap=column == "name")
+        table.add_column(column, no_wrap=column == "name", overflow="fold")
     for entry in entries:
         table.add_row(
             f"[bold]{entry.name}[/bold]",

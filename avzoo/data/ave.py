@@ -55,6 +55,7 @@ class AVE(AVDataModule):
             the `*_order.h5` of the authors' code (3339, 402 and 402 lines), in `root` or in `features`.
         classes: Label order; the background is appended if it is not there. Default: the official order if the names
             are AVE's, else the order of first appearance in `Annotations.txt`.
+        extra: Another folder in the same layout; the videos of its training list join the training split.
         features: Folder of the authors' feature files, read instead of the videos. The picture is `[lines, 10, 7, 7,
             512]`, channels last, or vectors `[lines, 10, features]`.
         maps: What becomes of 7x7 maps: "mean" pools them to one vector a segment, "keep" hands out
@@ -64,6 +65,8 @@ class AVE(AVDataModule):
         preprocess: The numbers of the signal path; on the command line the top-level `preprocess` sets them.
         batch_size: Clips a step.
         views: Views of a training clip, see `AVDataModule`; 1 with `features`, which cannot be augmented.
+        swap: Share of training clips with another clip's pictures or sound in their event, see `AVDataModule`.
+        reverse: Share of training clips that run backwards, second by second.
         cache: Where features are kept; default `$AVZOO_CACHE`, else `~/.cache/avzoo`.
         workers: Processes that extract features; 0 extracts in this process, None takes one per CPU core.
         device: Where the backbones run while extracting.
@@ -83,12 +86,15 @@ class AVE(AVDataModule):
         *,
         splits: Literal["lists", "orders"] = "lists",
         classes: Sequence[str] | None = None,
+        extra: Path | None = None,
         features: Path | None = None,
         maps: Literal["mean", "keep"] = "mean",
         noisy: bool = False,
         preprocess: Preprocess | Mapping[str, Any] | None = None,
         batch_size: int = 64,
         views: int = 1,
+        swap: float = 0.0,
+        reverse: float = 0.0,
         cache: Path | None = None,
         workers: int | None = None,
         device: str = "cpu",
@@ -101,6 +107,8 @@ class AVE(AVDataModule):
             preprocess,
             batch_size=batch_size,
             views=views,
+            swap=swap,
+            reverse=reverse,
             cache=cache,
             workers=workers,
             device=device,
@@ -113,10 +121,11 @@ class AVE(AVDataModule):
             raise AvzooError(f'splits={splits!r}, maps={maps!r}: expected "lists" or "orders", and "mean" or "keep"')
         if features is None and (noisy or maps == "keep"):
             raise AvzooError("noisy and maps are about the authors' feature files: give their folder as `features`")
-        if features is not None and views > 1:
-            raise AvzooError(f"views={views}: the authors' features cannot be augmented; use 1, or the videos")
+        if features is not None and (views > 1 or extra is not None):
+            raise AvzooError("views and extra need videos; the authors' features are as they are")
         self.root, self.splits, self.maps, self.noisy = Path(root), splits, maps, noisy
         self.features = None if features is None else Path(features)
+        self.extra = None if extra is None else Path(extra)
         self._given_classes = classes
 
     @property
@@ -130,7 +139,12 @@ class AVE(AVDataModule):
 
     def items(self, split: Split) -> list[Item]:
         """The lines of a split, in the split's own order (the noisy videos have no lines)."""
-        return [self._table.items[row] for row in self._table.rows[split]]
+        own = [self._table.items[row] for row in self._table.rows[split]]
+        if self.extra is None or split != "train":
+            return own
+        return own + read_annotations(
+            self.extra / "trainSet.txt", seconds=self.preprocess.seconds, classes=self.classes
+        )
 
     def load(self, split: Split) -> FeatureSet:
         """The features and labels of a split in memory, from the cache or from the authors' files."""
@@ -155,7 +169,7 @@ class AVE(AVDataModule):
             audio, visual = torch.cat([audio, heard]), torch.cat([visual, seen])
             label = torch.cat([label, label.new_full((clips, label.shape[1]), len(self.classes) - 1)])
             ids += [f"noisy#{row}" for row in range(clips)]
-        return FeatureSet(audio[:, None], visual[:, None], torch.arange(len(ids)), label, ids)
+        return FeatureSet(audio[:, None], visual[:, None], torch.arange(len(ids)), label, ids, len(self.classes) - 1)
 
     def extract(self, splits: Sequence[Split]) -> None:
         """Say which lines have no counterpart, then extract what is missing; nothing to do with `features`."""

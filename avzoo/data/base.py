@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import lightning as L
 import torch
@@ -24,7 +24,27 @@ from avzoo.preprocess import Batch, Preprocess
 
 Split = Literal["train", "val", "test"]
 BACKGROUND = "background"
-Draw = Sequence[tuple[int, int]]  # (index of an item, which of its views) for every row of a batch
+
+
+class Row(NamedTuple):
+    """One row of a batch: an item, and how it is varied in training.
+
+    Attributes:
+        item: Which item.
+        view: Which of its views.
+        picture: Another item of the same class: where both have their event, its pictures are shown; -1 for none.
+        sound: Likewise, whose sound is heard.
+        backwards: Whether time runs backwards.
+    """
+
+    item: int
+    view: int = 0
+    picture: int = -1
+    sound: int = -1
+    backwards: bool = False
+
+
+Draw = Sequence[Row]
 
 
 @dataclass(frozen=True)
@@ -69,50 +89,112 @@ class FeatureSet(Dataset[Batch]):
         clip: Which clip each item shows, int64 `[items]` (an id may stand on several rows).
         label: Int64 `[items, segments]`.
         ids: The items' ids.
+        background: The label that is no event.
     """
 
-    def __init__(self, audio: Tensor, visual: Tensor, clip: Tensor, label: Tensor, ids: list[str]) -> None:
+    def __init__(
+        self, audio: Tensor, visual: Tensor, clip: Tensor, label: Tensor, ids: list[str], background: int
+    ) -> None:
         self.audio, self.visual, self.clip, self.label, self.ids = audio, visual, clip, label, ids
+        self.background = background
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def category(self) -> Tensor:
+        """The class of each item's event, int64 `[items]`; the background where there is none."""
+        events = torch.where(self.label == self.background, -1, self.label).amax(1)
+        return torch.where(events < 0, self.background, events)
+
     def __getitem__(self, draw: Draw) -> Batch:
-        rows = torch.tensor([row for row, _ in draw])
-        views = torch.tensor([view for _, view in draw])
-        clips = self.clip[rows]
-        return Batch(
-            self.audio[clips, views], self.visual[clips, views], self.label[rows], [self.ids[row] for row, _ in draw]
-        )
+        items, views, pictures, sounds, backwards = (torch.tensor(column) for column in zip(*draw, strict=True))
+        label = self.label[items]
+        audio = self._exchange(self.audio, items, views, sounds)
+        visual = self._exchange(self.visual, items, views, pictures)
+        audio, visual, label = (torch.where(_like(backwards, x), x.flip(1), x) for x in (audio, visual, label))
+        return Batch(audio, visual, label, [self.ids[item] for item in items])
+
+    def _exchange(self, features: Tensor, items: Tensor, views: Tensor, others: Tensor) -> Tensor:
+        """Features `[rows, segments, ...]`, in the seconds that share an event with another item those of the other."""
+        own = features[self.clip[items], views]
+        if (others < 0).all():
+            return own
+        label = self.label[items]
+        shared = (self.label[others] == label) & (label != self.background) & (others >= 0)[:, None]
+        return torch.where(_like(shared, own), features[self.clip[others], views], own)
+
+
+def _like(mask: Tensor, x: Tensor) -> Tensor:
+    """A mask of the first dimensions of `x`, ready to broadcast over the others."""
+    return mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))
 
 
 class EpochBatches(Sampler[Draw]):
-    """Batches of (item, view): shuffled and with a random view in training, in order with view 0 otherwise.
+    """Batches of rows: shuffled and varied in training, in order and as they are otherwise.
 
-    Epoch `e` is the same whatever happened before it: both order and views come from `(seed, e)`.
+    Epoch `e` is the same whatever happened before it: all that is random comes from `(seed, e)`.
+
+    Args:
+        items: How many there are.
+        batch_size: Rows a batch.
+        shuffle: Whether this is training; what follows is read only then.
+        views: One of these many views of each item is drawn.
+        category: The class of each item, int64 `[items]`, by which partners are found.
+        swap: Share of the rows that get another item's pictures; half as many get another's sound.
+        reverse: Share of the rows that run backwards.
+        seed: Of all randomness.
     """
 
-    def __init__(self, items: int, batch_size: int, *, views: int = 1, shuffle: bool = False, seed: int = 0) -> None:
-        self.items, self.batch_size, self.views, self.shuffle, self.seed = items, batch_size, views, shuffle, seed
+    def __init__(
+        self,
+        items: int,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        views: int = 1,
+        category: Tensor | None = None,
+        swap: float = 0.0,
+        reverse: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.items, self.batch_size, self.shuffle, self.views, self.seed = items, batch_size, shuffle, views, seed
+        self.category, self.swap, self.reverse = category, swap, reverse
         self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Go to an epoch; Lightning calls this, so that a resumed training goes on with the order it would have had."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return -(-self.items // self.batch_size)
 
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that is drawn next; Lightning calls it, also when it resumes."""
+        self.epoch = epoch
+
     def __iter__(self) -> Iterator[Draw]:
-        order, views = torch.arange(self.items), torch.zeros(self.items, dtype=torch.int64)
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-            order = torch.randperm(self.items, generator=generator)
-            views = torch.randint(self.views, (self.items,), generator=generator)
+        rows = self._varied() if self.shuffle else [Row(item) for item in range(self.items)]
         self.epoch += 1
-        draws = list(zip(order.tolist(), views.tolist(), strict=True))
         for start in range(0, self.items, self.batch_size):
-            yield draws[start : start + self.batch_size]
+            yield rows[start : start + self.batch_size]
+
+    def _varied(self) -> list[Row]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(self.items, generator=generator)
+        views = torch.randint(self.views, (self.items,), generator=generator)
+        pictures = self._partners(order, self.swap, generator)
+        sounds = self._partners(order, self.swap / 2, generator)
+        backwards = torch.rand(self.items, generator=generator) < self.reverse
+        columns = (column.tolist() for column in (order, views, pictures, sounds, backwards))
+        return [Row(*row) for row in zip(*columns, strict=True)]
+
+    def _partners(self, order: Tensor, share: float, generator: torch.Generator) -> Tensor:
+        """For each item in `order` another of its class, drawn at random, or -1 in all but a `share` of the rows."""
+        if self.category is None or share == 0:
+            return torch.full_like(order, -1)
+        partners = torch.empty_like(order)
+        for name in torch.unique(self.category):
+            members = (self.category == name).nonzero().squeeze(1)
+            mine = self.category[order] == name
+            partners[mine] = members[torch.randint(len(members), (int(mine.sum()),), generator=generator)]
+        return torch.where(torch.rand(self.items, generator=generator) < share, partners, -1)
 
 
 class AVDataModule(L.LightningDataModule, ABC):
@@ -123,6 +205,9 @@ class AVDataModule(L.LightningDataModule, ABC):
         batch_size: Clips a step.
         views: Views of a training clip: 1 is the clip itself, more add seeded augmentations of sound and picture
             (see `avzoo.augment`), one of which is drawn per epoch.
+        swap: Share of the training clips that, in the seconds of their event, show the pictures of another clip's event
+            of the same class; half as many sound like another one. Labels stay true, and new pairs arise every epoch.
+        reverse: Share of the training clips that run backwards, second by second.
         cache: Where features are kept; default `$AVZOO_CACHE`, else `~/.cache/avzoo`.
         workers: Processes that extract features; 0 extracts in this process, None takes one per CPU core.
         device: Where the backbones run while extracting.
@@ -139,6 +224,8 @@ class AVDataModule(L.LightningDataModule, ABC):
         *,
         batch_size: int = 64,
         views: int = 1,
+        swap: float = 0.0,
+        reverse: float = 0.0,
         cache: Path | None = None,
         workers: int | None = None,
         device: str = "cpu",
@@ -152,6 +239,7 @@ class AVDataModule(L.LightningDataModule, ABC):
             raise AvzooError(f"views={views}, batch_size={batch_size}: both must be at least 1")
         self.preprocess = Preprocess.of(preprocess)
         self.batch_size, self.views, self.seed = batch_size, views, seed
+        self.swap, self.reverse = swap, reverse
         self.workers, self.device, self.on_missing = workers, device, on_missing
         self.cache = FeatureCache(self.preprocess, folder=cache, on_missing_audio=on_missing_audio, on_damage=on_damage)
         self.sets: dict[Split, FeatureSet] = {}
@@ -185,6 +273,7 @@ class AVDataModule(L.LightningDataModule, ABC):
             torch.tensor([position[item.id] for item in items]),
             torch.stack([segment_labels(item, self.classes, self.preprocess) for item in items]),
             [item.id for item in items],
+            len(self.classes) - 1,
         )
 
     # -- what Lightning calls ----------------------------------------------------------------------------------------
@@ -236,8 +325,16 @@ class AVDataModule(L.LightningDataModule, ABC):
 
     def _loader(self, split: Split) -> DataLoader[Batch]:
         features = self.sets[split]
-        views = features.audio.shape[1]
-        batches = EpochBatches(len(features), self.batch_size, views=views, shuffle=split == "train", seed=self.seed)
+        batches = EpochBatches(
+            len(features),
+            self.batch_size,
+            shuffle=split == "train",
+            views=features.audio.shape[1],
+            category=features.category,
+            swap=self.swap,
+            reverse=self.reverse,
+            seed=self.seed,
+        )
         return DataLoader(features, sampler=batches, batch_size=None)
 
 

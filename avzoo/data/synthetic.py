@@ -6,13 +6,13 @@ What is drawn and sounded is in `avzoo.data.rendering`; here the clips become a 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from avzoo.data import rendering
 from avzoo.data.ave import AVE
-from avzoo.data.base import Item, Split
 from avzoo.data.features import cache_folder
 from avzoo.preprocess import Preprocess
 
@@ -31,6 +31,8 @@ class Synthetic(AVE):
         preprocess: The numbers of the signal path; on the command line the top-level `preprocess` sets them.
         batch_size: Clips a step.
         views: Views of a training clip, see `AVDataModule`.
+        swap: Share of training clips with another clip's pictures or sound in their event, see `AVDataModule`.
+        reverse: Share of training clips that run backwards, second by second.
         cache: Where features are kept; default `$AVZOO_CACHE`, else `~/.cache/avzoo`.
         workers: Processes that render and extract; 0 uses this one, None one per CPU core.
         seed: Of the order of training.
@@ -49,6 +51,8 @@ class Synthetic(AVE):
         preprocess: Preprocess | Mapping[str, Any] | None = None,
         batch_size: int = 32,
         views: int = 1,
+        swap: float = 0.0,
+        reverse: float = 0.0,
         cache: Path | None = None,
         workers: int | None = None,
         seed: int = 0,
@@ -61,6 +65,8 @@ class Synthetic(AVE):
             preprocess=preprocess,
             batch_size=batch_size,
             views=views,
+            swap=swap,
+            reverse=reverse,
             cache=cache,
             workers=workers,
             seed=seed,
@@ -68,16 +74,11 @@ class Synthetic(AVE):
         self.counts = {"train": train, "val": val, "test": test}
         self.clip_seed, self.size = clip_seed, size
 
-    @property
-    def classes(self) -> list[str]:
-        """The label order, the background last."""
+    @functools.cached_property
+    def _annotations(self) -> list[Any]:
+        """What AVE reads first, so what renders."""
         self._render()
-        return super().classes
-
-    def items(self, split: Split) -> list[Item]:
-        """The clips of a split."""
-        self._render()
-        return super().items(split)
+        return super()._annotations
 
     def _render(self) -> None:
         """Render what is not there yet; `metadata.csv` is written last and stands for the whole."""

@@ -122,9 +122,12 @@ class AVSDN(AVModule):
         weak_target: "average", the mean over segments of the one-hot labels, the background's share included (the
             text's definition), or "mil", the category alone.
         feature_dropout: Share of the input features zeroed while training (the paper: none).
-        lr: Learning rate of Adam (chosen: AVE's code).
-        lr_step: Optimizer steps until the learning rate falls to a tenth (chosen: AVE's code); 0 never.
-        weight_decay: Of Adam (the paper: none).
+        label_smoothing: Share of each training target spread over all classes (the paper: none).
+        lr: Learning rate of Adam, its highest with "one_cycle" (chosen: AVE's code).
+        schedule: "step", a tenth of the rate every `lr_step` optimizer steps (chosen: AVE's code), or "one_cycle",
+            up for a tenth of the training and down to nothing along a cosine.
+        lr_step: See `schedule`.
+        weight_decay: Decoupled, as in AdamW, which without it is Adam (the paper: none).
         preprocess: The numbers of the signal path; default: VGGish and ResNet-152 on one frame per second.
 
     Raises:
@@ -155,7 +158,9 @@ class AVSDN(AVModule):
         weak: bool = False,
         weak_target: Literal["average", "mil"] = "average",
         feature_dropout: float = 0.0,
+        label_smoothing: float = 0.0,
         lr: float = 1e-3,
+        schedule: Literal["step", "one_cycle"] = "step",
         lr_step: int = 15_000,
         weight_decay: float = 0.0,
         preprocess: Preprocess | Mapping[str, Any] | None = None,
@@ -165,6 +170,7 @@ class AVSDN(AVModule):
             ("decoder_init", decoder_init, ("fusion", "visual", "audio", "label_guided")),
             ("loss", loss, ("bce", "mlsm_on_softmax", "ce")),
             ("modality", modality, ("both", "audio", "visual")),
+            ("schedule", schedule, ("step", "one_cycle")),
             ("weak_target", weak_target, ("average", "mil")),
         ):
             if given not in allowed:
@@ -174,8 +180,8 @@ class AVSDN(AVModule):
         self.input_dims, self.has_attention = (audio_dim, visual_dim), attention
         self.relu_states, self.concat_global, self.decoder_init = relu_states, concat_global, decoder_init
         self.loss_kind, self.weak, self.weak_target, self.modality = loss, weak, weak_target, modality
-        self.feature_dropout = feature_dropout
-        self.lr, self.lr_step, self.weight_decay = lr, lr_step, weight_decay
+        self.feature_dropout, self.label_smoothing = feature_dropout, label_smoothing
+        self.lr, self.schedule, self.lr_step, self.weight_decay = lr, schedule, lr_step, weight_decay
         directions = 2 if bidirectional else 1
         if attention:
             self.attention = AudioGuidedAttention(audio_dim, visual_dim)
@@ -281,6 +287,8 @@ class AVSDN(AVModule):
     def _distribution_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """The chosen loss of logits against distributions, both `[..., classes]`; in float32 whatever the precision."""
         logits = logits.float()
+        if self.training:
+            target = target * (1 - self.label_smoothing) + self.label_smoothing / len(self.classes)
         with torch.autocast(logits.device.type, enabled=False):
             if self.loss_kind == "ce":
                 return -(target * logits.log_softmax(-1)).sum(-1).mean()
@@ -299,9 +307,12 @@ class AVSDN(AVModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        """Adam, a tenth of the learning rate every `lr_step` steps."""
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-        if not self.lr_step:
-            return optimizer
-        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, self.lr_step, gamma=0.1)
+        """Adam with the chosen schedule."""
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        scheduler: torch.optim.lr_scheduler.LRScheduler
+        if self.schedule == "one_cycle":
+            steps = int(self.trainer.estimated_stepping_batches)
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, steps, pct_start=0.1)
+        else:
+            scheduler = torch.optim.lr_scheduler.StepLR(optimizer, self.lr_step, gamma=0.1)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
