@@ -526,3 +526,21 @@ def test_avemix_reads_alike() -> None:
     assert [len(data.items(split)) for split in SPLITS] == [720, 120, 120]
     assert data.classes == ["drone", "helicopter", "mandolin", "saxophone", "guitar", "grand_piano", "background"]
     assert all(item.path.exists() for split in SPLITS for item in data.items(split))
+
+
+def test_extra_videos_join_the_training_alone(tmp_path: Path) -> None:
+    for folder, ids in (("own", "abc"), ("more", "de")):
+        (tmp_path / folder).mkdir()
+        for file in ("Annotations.txt", "trainSet.txt", "valSet.txt", "testSet.txt"):
+            lines = [f"{label}&{id_}&good&0&4\n" for id_, label in zip(ids, ("Cat", "Bus", "Cat"), strict=False)]
+            (tmp_path / folder / file).write_text("".join(lines))
+    numbers = {"audio_backbone": "vggish", "visual_backbone": "tf_efficientnet_lite0"}
+    data = AVE(tmp_path / "own", extra=tmp_path / "more", preprocess=numbers)
+    assert [item.id for item in data.items("train")] == ["a", "b", "c", "d", "e"]
+    assert data.items("train")[-1].path == tmp_path / "more" / "AVE" / "e.mp4"
+    assert [item.id for item in data.items("val")] == ["a", "b", "c"]
+    (tmp_path / "more" / "trainSet.txt").write_text("Dog&d&good&0&4\n")
+    with pytest.raises(AnnotationError, match=r"more.trainSet\.txt:1.*'Dog'"):
+        data.items("train")
+    with pytest.raises(AvzooError, match="extra need videos"):
+        AVE(tmp_path / "own", extra=tmp_path / "more", features=tmp_path, preprocess=numbers)

@@ -19,9 +19,14 @@ def run(options: argparse.Namespace) -> None:
     """Do it all."""
     from avzoo import hub, inference, plot, registry
     from avzoo.data import rendering
+    from avzoo.errors import AvzooError
 
     model = hub.load_ref(registry.parse_ref(options.model, paths=True))
     known = [name for name in rendering.CLASSES if name in model.classes]
+    if len(known) < 3:  # an event, and two others to be mistaken for it
+        raise AvzooError(
+            f"{options.model} knows {known or 'none'} of the classes that are rendered, {rendering.CLASSES}"
+        )
     script = rendering.script(options.seed, classes=known)
     video = rendering.render(script, options.out.with_suffix(".mp4"), size=256)
     answer = inference.predict(video, model)

@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", type=int, default=48, help="clips to train on (default 48)")
     parser.add_argument("--val", type=int, default=12, help="clips to choose by (default 12; the tau layout has none)")
     parser.add_argument("--test", type=int, default=12, help="clips to measure on (default 12)")
-    parser.add_argument("--classes", nargs="+", metavar="NAME", help="which events (default: all; not for tau)")
+    parser.add_argument(
+        "--classes", type=int, metavar="N", help="the first N event classes (six carry avemix's names; default all)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="another seed, other clips (default 0)")
     parser.add_argument("--size", type=int, default=128, help="edge of the picture in pixels (default 128)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
@@ -35,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
         rendering.write_tau(options.dir, **counts, **looks)
     else:
         write = rendering.write_ave if options.layout == "ave" else rendering.write_clips
-        write(options.dir, val=options.val, classes=options.classes or rendering.CLASSES, **counts, **looks)
+        write(options.dir, val=options.val, classes=rendering.CLASSES[: options.classes], **counts, **looks)
     print(f"{options.dir}: {options.layout} layout, seed {options.seed}")
     if options.layout == "ave":
         print(f"train on it:  avzoo fit --config recipes/avsdn-avemix.yaml --data.root {options.dir}")

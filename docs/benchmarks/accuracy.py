@@ -1,75 +1,90 @@
 """Segment accuracy of recipes on a dataset, over several seeds and with one modality alone.
 
-    python docs/benchmarks/accuracy.py DATASET [--seeds 5] [--test] [--out accuracy.json]
+    python docs/benchmarks/accuracy.py DATASET --extra RENDERED          # trains all, measures validation
+    python docs/benchmarks/accuracy.py DATASET --test                    # measures those checkpoints on test, once
 
-`DATASET` is avemix, or another dataset of its classes in AVE's layout. Every figure is a run of `avzoo fit`, whose best
-epoch by validation is measured. Without `--test` the test split is not touched: choose first, then measure once.
+`DATASET` is avemix, or another dataset of its classes in AVE's layout; `RENDERED` the clips that the recipe's `extra`
+line makes. Every row is `avzoo fit` with another seed. Figures: validation at the best epoch (which validation chose)
+and at the last one (which nothing chose), and the test split at the best epoch. Results are kept in `--out`.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from avzoo import registry, training
 from avzoo.bundle import read_training_checkpoint
+from avzoo.data.ave import AVE
 
 RUNS = {
-    "MLP, sound and picture": ["mlp-avemix"],
-    "AVSDN, sound alone": ["avsdn-avemix", "--model.modality", "audio"],
-    "AVSDN, picture alone": ["avsdn-avemix", "--model.modality", "visual"],
-    "AVSDN, sound and picture": ["avsdn-avemix"],
+    "MLP, sound and picture": ("mlp-avemix", []),
+    "AVSDN, sound alone": ("avsdn-avemix", ["--model.modality", "audio"]),
+    "AVSDN, picture alone": ("avsdn-avemix", ["--model.modality", "visual"]),
+    "AVSDN, no rendered clips": ("avsdn-avemix", ["--data.extra", "null"]),
+    "AVSDN, sound and picture": ("avsdn-avemix", []),
 }
 
 
 def main() -> None:
-    """Train, measure, print one row a run."""
+    """Train or measure, and print one row a run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
+    parser.add_argument(
+        "--extra", type=Path, default=Path("data/rendered"), help="the rendered clips that join training"
+    )
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--test", action="store_true", help="measure the test split, too")
-    parser.add_argument("--only", help="runs whose name contains this")
+    parser.add_argument("--only", default="", help="runs whose name contains this")
+    parser.add_argument("--test", action="store_true", help="measure the checkpoints of --out on test")
     parser.add_argument("--out", type=Path, default=Path("accuracy.json"))
     options = parser.parse_args()
-    splits = ("val", "test") if options.test else ("val",)
-    table = {}
-    for name, (recipe, *overrides) in RUNS.items():
-        if options.only and options.only not in name:
+    table: dict[str, list[dict[str, Any]]] = json.loads(options.out.read_text()) if options.out.exists() else {}
+    for name, (recipe, overrides) in RUNS.items():
+        if options.only not in name:
             continue
-        rows = [
-            _run(recipe, [*overrides, "--data.root", str(options.dataset)], seed, splits)
-            for seed in range(options.seeds)
-        ]
-        table[name] = rows
+        if options.test:
+            for row in table[name]:
+                row["test"] = _measure(Path(row["checkpoint"]), options.dataset)
+        else:
+            extra = ["--data.extra", str(options.extra)] if recipe == "avsdn-avemix" else []
+            arguments = [*extra, *overrides, "--data.root", str(options.dataset)]
+            table[name] = [_fit(recipe, arguments, seed) for seed in range(options.seeds)]
         options.out.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
-        for split in splits:
-            figures = [100 * float(row[split]) for row in rows]
-            spread = statistics.stdev(figures) if len(figures) > 1 else 0.0
+        for figure in [key for key in table[name][0] if key != "checkpoint"]:
+            values = [100 * row[figure] for row in table[name]]
+            spread = statistics.stdev(values) if len(values) > 1 else 0.0
             print(
-                f"{name:<26} {split:<5} {statistics.mean(figures):6.2f} ± {spread:.2f} %  (seeds {len(figures)})",
+                f"{name:<26} {figure:<9} {statistics.mean(values):6.2f} ± {spread:.2f} %, {len(values)} seeds",
                 flush=True,
             )
 
 
-def _run(recipe: str, overrides: list[str], seed: int, splits: tuple[str, ...]) -> dict[str, float | str]:
-    """One fit; accuracy of its best checkpoint by split, and where that checkpoint is."""
+def _fit(recipe: str, arguments: list[str], seed: int) -> dict[str, Any]:
+    """One run of `avzoo fit`: its validation accuracies, and where its best checkpoint is."""
     quiet = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
-    config = ["fit", "--config", str(registry.asset(f"recipes/{recipe}.yaml"))]
-    cli = training.main([*config, *overrides, *quiet, "--seed_everything", str(seed), "--data.seed", str(seed)])
+    seeds = ["--seed_everything", str(seed), "--data.seed", str(seed)]
+    cli = training.main(["fit", "--config", str(registry.asset(f"recipes/{recipe}.yaml")), *arguments, *quiet, *seeds])
+    with Path(cli.trainer.log_dir, "metrics.csv").open(encoding="utf-8") as file:
+        epochs = [float(row["val_segment_accuracy"]) for row in csv.DictReader(file) if row["val_segment_accuracy"]]
     best = cli.trainer.checkpoint_callback.best_model_path
-    model = read_training_checkpoint(Path(best))
-    data = cli.datamodule
-    row: dict[str, float | str] = {"checkpoint": best}
-    for split in splits:
-        loader = data.load(split)
-        with torch.no_grad():
-            scores = model(loader.audio[loader.clip, 0], loader.visual[loader.clip, 0])
-        row[split] = float((scores.argmax(-1) == loader.label).float().mean())
-    return row
+    return {"checkpoint": best, "val": max(epochs), "val, last": epochs[-1]}
+
+
+def _measure(checkpoint: Path, dataset: Path) -> float:
+    """Segment accuracy of a checkpoint on the test split."""
+    model = read_training_checkpoint(checkpoint)
+    data = AVE(dataset, classes=model.classes, preprocess=model.preprocess)
+    data.extract(("test",))
+    features = data.load("test")
+    with torch.no_grad():
+        scores = model(features.audio[features.clip, 0], features.visual[features.clip, 0])
+    return float((scores.argmax(-1) == features.label).float().mean())
 
 
 if __name__ == "__main__":
