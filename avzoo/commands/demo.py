@@ -11,7 +11,7 @@ DEMO_SEED = 20_000_003  # in no training set: those use seeds below 10 million
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--out", type=Path, default=Path("avzoo-demo.png"), help="the picture (default avzoo-demo.png)")
-    parser.add_argument("--model", default="avsdn-avemix", help="a name of `avzoo list` (default avsdn-avemix)")
+    parser.add_argument("--model", default="avsdn-synthetic", help="a name of `avzoo list` (default avsdn-synthetic)")
     parser.add_argument("--seed", type=int, default=DEMO_SEED, help="another seed, another clip")
 
 
