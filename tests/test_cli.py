@@ -18,7 +18,7 @@ def test_list_needs_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "avsdn-avemix" in done.stdout
-    assert "avsdn-ave is trained by avzoo fit --config recipes/avsdn-ave.yaml" in " ".join(done.stdout.split())
+    assert "avsdn-ave has no weights yet: avzoo fit --config recipes/avsdn-ave.yaml" in " ".join(done.stdout.split())
 
 
 def test_list_as_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,7 @@ def _of_entry(entry: registry.Checkpoint) -> Iterator[tuple[str, str]]:
     yield "classes", ", ".join(entry.classes)
     yield "dataset", f"{entry.dataset}, {entry.features}"
     for metric in entry.metrics:
-        yield metric["name"], f"{registry.figure(metric)} on {metric['split']}, {metric['seeds']} seeds"
+        yield f"{metric['name']}, {metric['split']}", f"{registry.figure(metric)}, {metric['seeds']} seed(s)"
     if entry.paper:
         yield "the paper", f"{entry.paper['name']} {registry.figure(entry.paper)} on {entry.paper['split']}"
     yield "licence", entry.licence or "none yet"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -28,24 +26,21 @@ def run(options: argparse.Namespace) -> None:
             print(json.dumps({**facts, "size": entry.size, "metrics": list(entry.metrics)}))
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "task", "data", "measured", "size", "status", "licence"):
-        table.add_column(column, no_wrap=column == "name", overflow="fold")
+    for column in ("name", "task", "data", "test", "size", "status", "licence"):
+        table.add_column(column, no_wrap=column != "licence", overflow="fold")
     for entry in entries:
         table.add_row(
             f"[bold]{entry.name}[/bold]",
             entry.task,
             entry.dataset,
-            "\n".join(map(_metric, entry.metrics)) or "-",
+            "\n".join(registry.figure(metric) for metric in entry.metrics if metric["split"] == "test") or "-",
             f"{entry.size / 1e6:.1f} MB" if entry.weights else "-",
-            {"package": "in the package", "hub": "on the Hub", None: "no weights yet"}[entry.weights],
+            {"package": "shipped", "hub": "on the Hub", None: "untrained"}[entry.weights],
             entry.licence or "-",
         )
     console = Console()
     console.print(table)
-    untrained = [entry for entry in entries if entry.weights is None]
-    for entry in untrained:
-        console.print(f"[dim]{entry.name} is trained by[/dim] {entry.train_command}")
-
-
-def _metric(metric: Mapping[str, Any]) -> str:
-    return f"{metric['name']} {registry.figure(metric)} ({metric['split']}, {metric['seeds']} seeds)"
+    console.print("\n[dim]avzoo info NAME says what was measured, how often and by what.[/dim]")
+    for entry in entries:
+        if entry.weights is None:
+            console.print(f"{entry.name} has no weights yet: {entry.train_command}", soft_wrap=True)
