@@ -386,7 +386,8 @@ def test_the_cards_snippet_runs(fresh: Fresh, env: dict[str, str], ready: Path, 
 
     (info,) = fresh(command, "info", "mine", env=env)
     assert "verified          against the registry" in info
-    assert "90.0 ± 1.2 % on test, 5 seeds" in info
+    assert "segment_accuracy, test" in info
+    assert "90.0 ± 1.2 %, 5 seed(s)" in info
     (verified,) = fresh(command, "verify", "mine", env=env)
     assert "golden features -> logits: differ by 0 (at most 0.0001)" in verified
     assert "golden.mp4 -> logits: differ by 0 (at most 0.05)" in verified
