@@ -385,7 +385,7 @@ def test_the_cards_snippet_runs(fresh: Fresh, env: dict[str, str], ready: Path, 
     assert all(line.split()[2] in CLASSES for line in said.splitlines())
 
     (info,) = fresh(command, "info", "mine", env=env)
-    assert "verified          against the registry" in info
+    assert "verified against the registry" in " ".join(info.split())
     assert "segment_accuracy, test" in info
     assert "90.0 ± 1.2 %, 5 seed(s)" in info
     (verified,) = fresh(command, "verify", "mine", env=env)
