@@ -18,15 +18,13 @@ LIGHT = {"audio_backbone": "avzoo-audio", "visual_backbone": "tf_efficientnet_li
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Synthetic:
     root: Path = tmp_path_factory.mktemp("synthetic")
     names = ["drone", "saxophone", "grand_piano"]
-    return Synthetic(root, train=24, val=9, test=0, classes=names, size=96, preprocess=LIGHT, batch_size=8, workers=0)
+    return Synthetic(root, train=24, val=9, test=3, classes=names, size=96, preprocess=LIGHT, batch_size=8, workers=0)
 
 
+@pytest.mark.filterwarnings("ignore:.*(does not have many workers|smaller than the logging interval)")
 @pytest.mark.parametrize("weak", [False, True])
 def test_avsdn_learns_rendered_events(clips: Synthetic, weak: bool) -> None:
     seed_everything(0)
-    clips.extract(("train", "val"))
-    clips.setup("fit")
-    features = clips.sets["val"]
     model = AVSDN(
         clips.classes, visual_dim=1280, hidden_dim=64, feature_dropout=0.3, lr=3e-3, weak=weak, preprocess=LIGHT
     )
@@ -34,8 +32,9 @@ def test_avsdn_learns_rendered_events(clips: Synthetic, weak: bool) -> None:
         max_epochs=25, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         accelerator="cpu", num_sanity_val_steps=0, limit_val_batches=0,
     )  # fmt: skip
-    trainer.fit(model, train_dataloaders=clips.train_dataloader())
+    trainer.fit(model, datamodule=clips)
     model.eval()
+    features = clips.sets["val"]
     with torch.no_grad():
         said = model(features.audio[features.clip, 0], features.visual[features.clip, 0]).argmax(-1)
     accuracy = float((said == features.label).float().mean())
