@@ -8,7 +8,8 @@
 | any other timm name     | RGB image         | timm's   | the file timm names, found or downloaded            |
 
 A backbone is built on the meta device and then filled, so no random initialisation is ever executed, and it
-comes back frozen and in eval mode. Every weights file is checked against the pin that `weights_pin` returns.
+comes back frozen and in eval mode. A weights file is checked against `Backbone.weights`; only where timm names a Hub
+repository and no hash, whatever that repository holds is taken.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def write(
         card: The README, Markdown.
         picture: The golden clip's timeline.
         commit: The commit it was trained at.
-        half: Store weights as float16; the stored weights are what the golden outputs are computed with.
+        half: Store weights as float16, to which the given model is rounded too: golden outputs are of what is stored.
 
     Raises:
         BundleError: If the folder holds something else, or a weight is not finite as it is stored.

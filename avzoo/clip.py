@@ -438,7 +438,10 @@ def _open(path: Path) -> Iterator[_File]:
             f"{path}: cannot be opened as media ({reason}); it is no video or sound file, or was cut before its index"
         ) from error
     with handle:
-        yield _File(path, handle)
+        try:
+            yield _File(path, handle)
+        except av.FFmpegError as error:
+            raise MediaError(f"{path}: cannot be decoded ({error.strerror or error}); it is damaged") from error
 
 
 def _read_container(path: Path, want: _Window) -> Clip:

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 import avzoo.registry as registry_
 from avzoo import bundle
-from avzoo.errors import BundleError, DataNotFoundError, HubError, UnknownModelError
+from avzoo.errors import AvzooError, BundleError, DataNotFoundError, HubError, UnknownModelError
 from avzoo.models import MODELS, AVModule
 
 
@@ -92,6 +93,10 @@ def load_ref(
     registry: str | Path | None = None,
 ) -> AVModule:
     """`load` of a reference that `registry.parse_ref` has read."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise AvzooError(f"device {device!r} cannot be used here ({str(error).splitlines()[0]}): try cpu") from error
     if not pretrained:
         if not ref.name:
             raise UnknownModelError(

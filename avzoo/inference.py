@@ -58,6 +58,7 @@ class Prediction:
         events: Merged segments; empty for a clip task.
         clip: The whole clip's answer for a clip task, else None.
         probabilities: Float32 `[segments, classes]`, all of them.
+        damage: What a damaged file had lost, where `on_damage="pad"` went on with the rest.
         error: Why there is no answer; only where many files are read and one fails.
     """
 
@@ -70,6 +71,7 @@ class Prediction:
     events: list[Event]
     clip: Labels | None
     probabilities: Tensor
+    damage: str = ""
     error: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,7 +83,7 @@ class Prediction:
             {"start": e.start, "end": e.end, "label": e.label, "probability": round(e.probability, 4)}
             for e in self.events
         ]
-        return {
+        answer: dict[str, Any] = {
             "video": str(self.video),
             "model": self.model,
             "task": self.task,
@@ -90,6 +92,7 @@ class Prediction:
             "events": events,
             "clip": None if self.clip is None else _labels(self.clip),
         }
+        return {**answer, "damage": self.damage} if self.damage else answer
 
 
 def _labels(labels: Labels) -> list[dict[str, Any]]:
@@ -141,14 +144,19 @@ def predict(
         on_damage: "error", or "pad" to go on with what a damaged file still holds.
 
     Raises:
+        AvzooError: If `top_k` is below 1, or `audio` is given with several videos.
         DataNotFoundError: If there is no such file, or no video in the folder.
         MediaError: If a single file cannot be read.
     """
+    if top_k < 1:
+        raise AvzooError(f"top_k is {top_k}, expected 1 or more")
     loaded = model if isinstance(model, AVModule) else load(model, device=device)
     media: dict[str, Any] = {"audio_path": audio, "on_missing_audio": on_missing_audio, "on_damage": on_damage}
     if isinstance(video, str | Path) and not Path(video).is_dir():
         return _predict(Path(video), loaded, top_k, media)
     files = find_videos([video] if isinstance(video, str | Path) else video)
+    if audio is not None and len(files) > 1:
+        raise AvzooError(f"audio belongs to one video, {len(files)} were given")
     return (_predict_or_say(file, loaded, top_k, media) for file in files)
 
 
@@ -177,7 +185,7 @@ def _predict_or_say(file: Path, model: AVModule, top_k: int, media: dict[str, An
         return _predict(file, model, top_k, media)
     except (AvzooError, OSError) as error:
         nothing = torch.zeros(0, len(model.classes))
-        return Prediction(file, model.name, model.task, 0.0, model.classes, [], [], None, nothing, str(error))
+        return Prediction(file, model.name, model.task, 0.0, model.classes, [], [], None, nothing, error=str(error))
 
 
 def _predict(video: Path, model: AVModule, top_k: int, media: dict[str, Any]) -> Prediction:
@@ -185,10 +193,13 @@ def _predict(video: Path, model: AVModule, top_k: int, media: dict[str, Any]) ->
     duration = probe(video).duration
     count = max(1, math.floor(duration / step + 0.5))  # segments whose middle lies within the file
     scores: list[Tensor] = []
+    damage: list[str] = []
     clip_scores: list[Tensor] = []
     while len(scores) < count:
         first = max(0, min(len(scores), count - per_window))
-        logits = model.logits(read_window(video, model.preprocess, start=first * step, **media)).softmax(-1)
+        clip = read_window(video, model.preprocess, start=first * step, **media)
+        damage += [clip.damage] if clip.damage else []
+        logits = model.logits(clip).softmax(-1)
         if model.task == "clip":
             clip_scores.append(logits)
             logits = logits.expand(per_window, -1)
@@ -208,6 +219,7 @@ def _predict(video: Path, model: AVModule, top_k: int, media: dict[str, Any]) ->
         merge(segments, background=model.classes[-1]) if model.task == "segment" else [],
         None if whole is None else _top(whole, model.classes, top_k),
         probabilities,
+        "; ".join(damage),
     )
 
 

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from avzoo.clip import read_clip
+from avzoo.errors import AvzooError
 
 if TYPE_CHECKING:
     from avzoo.inference import Event, Prediction
 
+Pixels = NDArray[np.uint8]
+Envelope = NDArray[np.float32]
 BLOCKS = " ▁▂▃▄▅▆▇█"
 # Okabe and Ito's colours, which most colour-blind readers can tell apart; the background's grey comes last.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D31", "#7A5195")
 GREY = "#B8BCC2"
 WIDEST = 60  # columns of a timeline
 MOST_FRAMES = 10
+WINDOW = 30.0  # s read at a time
+BINS = 900  # of a waveform
+FORMATS = (".png", ".svg", ".pdf")
 ROWS = 8  # classes in one picture
 
 
@@ -38,6 +46,8 @@ def timeline_text(prediction: Prediction) -> str:
         lines.append(f"  {prediction.classes[index]:<{width}} │{cells}│")
     end = f"{prediction.segments[-1].end:.0f} s"
     lines.append(f"  {'':<{width}}  0{end:>{repeat * len(columns) - 1}}")
+    if prediction.damage:
+        lines.append(f"  damaged: {prediction.damage}")
     lines += [f"  {event_text(event)}" for event in prediction.events] or ["  no event: background throughout"]
     return "\n".join(lines)
 
@@ -84,17 +94,22 @@ def timeline(
 
     Returns:
         The file written.
+
+    Raises:
+        AvzooError: If `out` is of another kind, or the prediction has no answer.
     """
+    if Path(out).suffix.lower() not in FORMATS:
+        raise AvzooError(f"{out}: a picture's name ends in {', '.join(FORMATS)}")
+    if prediction.error:
+        raise AvzooError(f"{prediction.video} has no answer to draw: {prediction.error}")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     duration = prediction.segments[-1].end
     count = min(MOST_FRAMES, max(1, round(duration)))
     times = [(index + 0.5) * duration / count for index in range(count)]
-    clip = read_clip(
-        prediction.video, times=times, seconds=duration, audio_path=audio, on_missing_audio="silence", on_damage="pad"
-    )
-    height, width = clip.frames.shape[-2:]
+    frames, low, high = _glimpse(prediction.video, audio, duration, times)
+    height, width = frames[0].shape[:2]
     figure = Figure(figsize=(11, 1.7 + 11 / count * min(1.2, height / width) + 2.6), facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
@@ -113,10 +128,10 @@ def timeline(
         said = f"{prediction.clip[0][0]}, {prediction.clip[0][1]:.2f}"
     figure.text(0.86, 0.955, f"{prediction.model}:  {said}", fontsize=10.5, va="center", ha="right", color="#333333")
     pictures = figure.add_subplot(grid[0])
-    for index, frame in enumerate(clip.frames):
+    for index, frame in enumerate(frames):
         left = index * duration / count
         pictures.imshow(
-            frame.permute(1, 2, 0).numpy(),
+            frame,
             extent=(left, left + 0.985 * duration / count, 0, 1),
             aspect="auto",
             interpolation="bilinear",
@@ -124,7 +139,7 @@ def timeline(
     _bare(pictures, duration)
     pictures.set_ylim(0, 1)
     sound = figure.add_subplot(grid[1])
-    _draw_waveform(sound, clip.waveform, duration)
+    _draw_waveform(sound, low, high, duration)
     curves = figure.add_subplot(grid[2])
     _draw_probabilities(curves, prediction, duration)
     if truth is not None and truth[2] > truth[1]:
@@ -160,13 +175,36 @@ def _bare(axis: Any, duration: float) -> None:
         spine.set_visible(False)
 
 
-def _draw_waveform(axis: Any, waveform: Tensor, duration: float) -> None:
-    """The envelope of `[channels, samples]`: lowest and highest value in each of 900 bins."""
-    mono = waveform.mean(0).numpy()
-    bins = np.array_split(mono, min(900, max(1, len(mono))))
-    time = (np.arange(len(bins)) + 0.5) * duration / len(bins)
-    low, high = (np.array([pick(part) for part in bins]) for pick in (np.min, np.max))
-    top = max(float(np.abs(mono).max(initial=0)), 1e-3)
+def _glimpse(
+    video: Path, audio: str | Path | None, duration: float, times: list[float]
+) -> tuple[list[Pixels], Envelope, Envelope]:
+    """Pictures at some times and the lowest and highest sample of each bin of time, read window by window."""
+    frames: list[Pixels] = []
+    lows: list[Envelope] = []
+    highs: list[Envelope] = []
+    for index in range(math.ceil(duration / WINDOW)):
+        start = index * WINDOW
+        seconds = min(WINDOW, duration - start)
+        clip = read_clip(
+            video,
+            times=[time - start for time in times if start <= time < start + seconds],
+            seconds=seconds,
+            start=start,
+            audio_path=audio,
+            on_missing_audio="silence",
+            on_damage="pad",
+        )
+        frames += list(clip.frames.permute(0, 2, 3, 1).numpy())
+        parts = np.array_split(clip.waveform.mean(0).numpy(), max(1, round(BINS * seconds / duration)))
+        lows.append(np.array([part.min(initial=0) for part in parts]))
+        highs.append(np.array([part.max(initial=0) for part in parts]))
+    return frames, np.concatenate(lows), np.concatenate(highs)
+
+
+def _draw_waveform(axis: Any, low: Envelope, high: Envelope, duration: float) -> None:
+    """The envelope, filled."""
+    time = (np.arange(len(low)) + 0.5) * duration / len(low)
+    top = max(float(np.abs([low, high]).max()), 1e-3)
     axis.fill_between(time, low / top, high / top, color="#50575E", lw=0.3)
     _bare(axis, duration)
     axis.set_ylim(-1.1, 1.1)
@@ -177,13 +215,12 @@ def _draw_probabilities(axis: Any, prediction: Prediction, duration: float) -> N
     from matplotlib.ticker import MaxNLocator
 
     edges = np.array([segment.start for segment in prediction.segments] + [duration])
-    kind: Literal["post"] = "post"
     names: list[tuple[float, str, str]] = []
     for index in _shown(prediction):
         label = prediction.classes[index]
         curve = prediction.probabilities[:, index].numpy()
         colour = _colour(prediction, label)
-        axis.step(edges, np.append(curve, curve[-1]), where=kind, color=colour, lw=2.2)
+        axis.step(edges, np.append(curve, curve[-1]), where="post", color=colour, lw=2.2)
         names.append((float(curve[-1]), label, colour))
     height = -1.0
     for value, label, colour in sorted(names):

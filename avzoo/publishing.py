@@ -17,7 +17,7 @@ from avzoo.data import rendering
 from avzoo.errors import AvzooError, BundleError, HubError
 from avzoo.models import AVModule
 
-GOLDEN_SEED = 30_000_001  # of the golden clip; training and tests use seeds below 10 million
+GOLDEN_SEED = 30_000_001  # of the golden clip; no shipped training set has it
 REQUIRED = ("metrics", "licence", "sources")
 
 

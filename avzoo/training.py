@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import set_loader
+from jsonargparse import Namespace, set_loader
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -23,8 +23,10 @@ from lightning.pytorch.loggers import CSVLogger
 
 from avzoo.data import ave, sounds_pool, synthetic  # noqa: F401 - importing the classes is what lets recipes name them
 from avzoo.data.base import AVDataModule
+from avzoo.errors import AvzooError
 from avzoo.models import distillation  # noqa: F401
 from avzoo.preprocess import Preprocess
+from avzoo.registry import asset
 
 
 def read_recipe(text: str) -> Any:
@@ -57,6 +59,9 @@ class AvzooTrainer(Trainer):
         Raises:
             MediaError: At the end, naming every clip that could not be read.
         """
+        if not isinstance(datamodule, AVDataModule):
+            raise AvzooError(f"{type(datamodule).__name__} has no frozen features to extract")
+        datamodule.on_missing = "error"  # what to do about broken clips is a question for training
         datamodule.extract(("train", "val", "test"))
         print(f"features are in {datamodule.cache.folder}")
 
@@ -70,6 +75,8 @@ class RecipeBesideCheckpoints(SaveConfigCallback):
             return
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
+        resolved = Preprocess.of(_plain(self.config["preprocess"])).to_dict()
+        self.config["preprocess"] = Namespace(resolved)  # type: ignore[no-untyped-call]
         self.parser.save(self.config, str(folder / "recipe.yaml"), skip_none=False, overwrite=True, multifile=False)
 
 
@@ -84,6 +91,7 @@ class AvzooCLI(LightningCLI):
         )
         parser.link_arguments("preprocess", "model.init_args.preprocess", compute_fn=_plain)
         parser.link_arguments("preprocess", "data.init_args.preprocess", compute_fn=_plain)
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_seed)
         parser.link_arguments("data.classes", "model.init_args.classes", apply_on="instantiate")
 
     @staticmethod
@@ -127,6 +135,20 @@ def _plain(preprocess: Any) -> dict[str, Any]:
     return preprocess.to_dict() if isinstance(preprocess, Preprocess) else dict(vars(preprocess))
 
 
+def _seed(seed: Any) -> int:
+    return seed if type(seed) is int else 0
+
+
+def _find_recipes(arguments: Sequence[str]) -> list[str]:
+    """Let `--config recipes/NAME.yaml` name the recipe in the package where no such file lies here."""
+    found = list(arguments)
+    for index, word in enumerate(found[:-1]):
+        path = found[index + 1]
+        if word == "--config" and not Path(path).exists() and asset(path).exists():
+            found[index + 1] = str(asset(path))
+    return found
+
+
 # What Lightning says that helps nobody who runs a recipe; everything else is shown.
 NOISE = (
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning under torch 2.14
@@ -145,7 +167,7 @@ def main(arguments: Sequence[str]) -> AvzooCLI:
     for message in NOISE:
         warnings.filterwarnings("ignore", message)
     set_loader("avzoo", read_recipe)
-    sys.argv = ["avzoo", *arguments]
+    sys.argv[1:] = _find_recipes(arguments)  # Lightning starts other processes by this command line
     return AvzooCLI(
         LightningModule,
         LightningDataModule,

@@ -46,7 +46,8 @@ class CheapBackbone(nn.Module):
 
 
 @pytest.fixture
-def cheap_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every backbone that is built in this process is a cheap one of the right width."""
+def cheap_backbones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every backbone that is built in this process is a cheap one of the right width; its features are kept apart."""
+    monkeypatch.setenv("AVZOO_CACHE", str(tmp_path / "cache-of-cheap-features"))
     widths = {"resnet152.tv_in1k": 2048, "tf_efficientnet_lite0": 1280}
     monkeypatch.setattr(backbones, "build", lambda name: CheapBackbone(widths.get(name, 128)))

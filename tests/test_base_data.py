@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from avzoo import preprocess as preprocess_module
 from avzoo.data import features as module
-from avzoo.data.base import AVDataModule, EpochBatches, FeatureSet, Item, Row, Split, check_label, segment_labels
+from avzoo.data.base import AVDataModule, EpochBatches, FeatureSet, Item, Row, Split, segment_labels
 from avzoo.data.features import FeatureCache, Source, cache_folder, extract
-from avzoo.errors import AvzooError, ClassMismatchError, MediaError
+from avzoo.errors import AvzooError, MediaError
 from avzoo.preprocess import Batch, Preprocess, Preprocessor, Sample
 
 CLASSES = ["Violin, fiddle", "drone", "background"]
@@ -121,12 +121,6 @@ def test_segment_labels_of_other_segments() -> None:
     item = Item("k", "a", Path("a.mp4"), CLASSES[0], 2, 6)
     assert segment_labels(item, CLASSES, numbers(seconds=10, segments=5)).tolist() == [2, 0, 0, 2, 2]
     assert segment_labels(item, CLASSES, numbers(seconds=10, segments=1)).tolist() == [0]
-
-
-def test_a_label_that_is_no_class() -> None:
-    check_label("drone", CLASSES, "x.csv:3")
-    with pytest.raises(ClassMismatchError, match=r"x\.csv:3: 'Drone' is none of the classes.*'drone'"):
-        check_label("Drone", CLASSES, "x.csv:3")
 
 
 # -- batches ---------------------------------------------------------------------------------------------------------

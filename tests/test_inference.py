@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
+import soundfile
 import torch
 from PIL import Image
 from torch import Tensor
@@ -13,9 +17,9 @@ from torch import Tensor
 import avzoo
 from avzoo import cli, hub, inference, plot
 from avzoo.clip import Clip
-from avzoo.data import rendering
-from avzoo.errors import DataNotFoundError, MediaError
+from avzoo.errors import AvzooError, DataNotFoundError, MediaError
 from avzoo.models import AVSDN
+from avzoo.preprocess import Sample
 
 CLASSES = ["drone", "helicopter", "mandolin", "background"]
 
@@ -40,11 +44,6 @@ def model() -> Brightness:
 
 def light(path: Path, seconds: float, lit: set[int]) -> Path:
     """A video that is white in the seconds of `lit` and black elsewhere, with silence."""
-    from fractions import Fraction
-
-    import av
-    import numpy as np
-
     with av.open(str(path), "w") as file:
         video = file.add_stream("libx264", rate=8, options={"g": "8"})
         video.width = video.height = 64
@@ -157,11 +156,84 @@ def test_background_throughout_says_so(model: Brightness, tmp_path: Path) -> Non
     assert "no event" in plot.timeline_text(avzoo.predict(light(tmp_path / "a.mp4", 10, set()), model))
 
 
-def test_sound_of_its_own_file(model: Brightness, tmp_path: Path) -> None:
-    import numpy as np
-    import soundfile
+def test_sound_of_its_own_file(model: Brightness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[float] = []
+    look = Brightness.logits
+    monkeypatch.setattr(
+        Brightness, "logits", lambda self, clip: heard.append(float(clip.waveform.mean())) or look(self, clip)
+    )
+    video = light(tmp_path / "a.mp4", 10, {1})
+    soundfile.write(tmp_path / "a.wav", np.full(160_000, 0.25, np.float32), 16_000)
+    assert said(avzoo.predict(video, model, audio=tmp_path / "a.wav"))[1] == "drone"
+    assert heard == [pytest.approx(0.25, abs=1e-3)]
+    with pytest.raises(AvzooError, match="audio belongs to one video, 2 were given"):
+        avzoo.predict([video, video], model, audio=tmp_path / "a.wav")
 
-    script = rendering.script(5, classes=rendering.CLASSES[:3])
-    video = rendering.render(script, tmp_path / "a.mp4", size=64)
-    soundfile.write(tmp_path / "a.wav", np.zeros(160_000, np.float32), 16_000)
-    assert len(avzoo.predict(video, model, audio=tmp_path / "a.wav").segments) == 10
+
+def test_a_model_in_training_answers_in_eval_mode(tmp_path: Path) -> None:
+    class Network(AVSDN):
+        def forward(self, audio: Tensor, visual: Tensor, lengths: Tensor | None = None) -> Tensor:
+            assert not self.training
+            return super().forward(audio, visual, lengths)
+
+    network = Network(CLASSES, preprocess={"audio_backbone": "vggish", "visual_backbone": "tf_efficientnet_lite0"})
+    network._preprocessor = lambda _: Sample(torch.zeros(10, 128), torch.zeros(10, 2048))  # type: ignore[assignment]
+    network._preprocessor.device = network.device  # type: ignore[union-attr]
+    network.train()
+    avzoo.predict(light(tmp_path / "a.mp4", 10, set()), network)
+    assert network.training
+
+
+def test_damage_that_was_padded_is_said(model: Brightness, tmp_path: Path) -> None:
+    whole = light(tmp_path / "a.mkv", 10, {1})
+    cut = tmp_path / "b.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(MediaError, match="missing"):
+        avzoo.predict(cut, model)
+    answer = avzoo.predict(cut, model, on_damage="pad")
+    assert "missing" in answer.damage
+    assert answer.to_dict()["damage"] == answer.damage
+    assert "damaged: " in plot.timeline_text(answer)
+    assert "damage" not in avzoo.predict(whole, model).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--top-k", "0"], "top_k is 0"),
+        (["--device", "nonsense"], "device 'nonsense' cannot be used"),
+        (["--plot", "x.xyz"], "ends in .png"),
+        (["b.mp4", "--plot", "x.png"], "name a folder"),
+    ],
+)
+def test_wrong_options_are_said_before_the_work(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes(b"never read")
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "a.mp4", *arguments])
+    assert said in capsys.readouterr().err
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other(
+    model: Brightness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "load_ref", lambda *_, **__: model)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        light(tmp_path / folder / "x.mp4", 3, {1})
+    cli.main(["predict", str(tmp_path / "a"), str(tmp_path / "b"), "--plot", str(tmp_path / "out")])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x-2.png", "x.png"]
+
+
+def test_a_plot_of_a_long_video_reads_it_in_windows(
+    model: Brightness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = avzoo.predict(light(tmp_path / "a.mp4", 75, {40}), model)
+    windows: list[float] = []
+    read = plot.read_clip
+    monkeypatch.setattr(plot, "read_clip", lambda *a, **k: windows.append(k["seconds"]) or read(*a, **k))
+    plot.timeline(answer, tmp_path / "a.png")
+    assert windows == [30.0, 30.0, 15.0]

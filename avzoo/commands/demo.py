@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-DEMO_SEED = 20_000_003  # in no training set: those use seeds below 10 million
+DEMO_SEED = 20_000_003  # in no shipped training set: those use seeds below 10 million
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -33,8 +33,7 @@ def run(options: argparse.Namespace) -> None:
     from avzoo.errors import AvzooError
 
     files = inference.find_videos(options.video)
-    if options.audio is not None and len(files) > 1:
-        raise AvzooError(f"--audio belongs to one video, {len(files)} were given")
+    pictures = _pictures(files, options.plot)
     model = hub.load_ref(registry.parse_ref(options.model, paths=True), device=options.device)
     answers = inference.predict(
         files,
@@ -45,18 +44,48 @@ def run(options: argparse.Namespace) -> None:
         on_damage=options.on_damage,
     )
     failed = 0
-    for answer in tqdm(answers, total=len(files), unit="video", disable=None if len(files) > 1 else True):
+    for answer, picture in zip(
+        tqdm(answers, total=len(files), unit="video", disable=None if len(files) > 1 else True), pictures, strict=True
+    ):
+        failed += bool(answer.error)
         if options.json:
             tqdm.write(json.dumps(answer.to_dict()))
         elif answer.error:
-            tqdm.write(f"avzoo: {answer.video}: {answer.error}", file=sys.stderr)
+            tqdm.write(f"avzoo: {answer.error}", file=sys.stderr)
         else:
             tqdm.write(plot.timeline_text(answer))
-        failed += bool(answer.error)
-        if options.plot and not answer.error:
-            target = options.plot / f"{answer.video.stem}.png" if len(files) > 1 else options.plot
-            plot.timeline(answer, target, audio=options.audio)
-            if not options.json:
-                tqdm.write(f"  {target}")
+        if picture is None or answer.error:
+            continue
+        try:
+            plot.timeline(answer, picture, audio=options.audio)
+        except (AvzooError, OSError) as error:
+            failed += 1
+            tqdm.write(f"avzoo: {error}", file=sys.stderr)
+        else:
+            tqdm.write(f"  {picture}", file=sys.stderr if options.json else sys.stdout)
     if failed:
         sys.exit(1)
+
+
+def _pictures(files: list[Path], out: Path | None) -> list[Path | None]:
+    """The picture of each file: `out` itself for one, different names in a folder for many."""
+    from avzoo.errors import AvzooError
+    from avzoo.plot import FORMATS
+
+    if out is None:
+        return [None] * len(files)
+    if len(files) == 1 and not out.is_dir():
+        if out.suffix.lower() not in FORMATS:
+            raise AvzooError(f"--plot {out}: a picture's name ends in {', '.join(FORMATS)}")
+        return [out]
+    if out.suffix.lower() in FORMATS:
+        raise AvzooError(f"--plot {out}: {len(files)} videos were given, so name a folder")
+    names: list[Path | None] = []
+    for file in files:
+        name = out / f"{file.stem}.png"
+        for number in range(2, len(files) + 1):
+            if name not in names:
+                break
+            name = out / f"{file.stem}-{number}.png"
+        names.append(name)
+    return names

@@ -142,9 +142,8 @@ class AVE(AVDataModule):
         own = [self._table.items[row] for row in self._table.rows[split]]
         if self.extra is None or split != "train":
             return own
-        return own + read_annotations(
-            self.extra / "trainSet.txt", seconds=self.preprocess.seconds, classes=self.classes
-        )
+        more = read_annotations(self.extra / "trainSet.txt", seconds=self.preprocess.seconds, classes=self.classes)
+        return own + [replace(item, key=f"{self.extra.name}/{item.key}") for item in more]
 
     def load(self, split: Split) -> FeatureSet:
         """The features and labels of a split in memory, from the cache or from the authors' files."""

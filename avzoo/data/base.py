@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from avzoo.data.features import FeatureCache, Source, extract
-from avzoo.errors import AvzooError, ClassMismatchError, MediaError
+from avzoo.errors import AvzooError, MediaError
 from avzoo.preprocess import Batch, Preprocess
 
 Split = Literal["train", "val", "test"]
@@ -263,14 +263,13 @@ class AVDataModule(L.LightningDataModule, ABC):
             if self.on_missing == "error" or not items:
                 raise MediaError(f"{message}; `avzoo extract` makes them and lists what is wrong with each clip")
             print(f"{message}; going on without them (on_missing: skip).")
-        ids = list(dict.fromkeys(item.id for item in items))
-        paths = {item.id: item.path for item in items}
-        stored = [[self.cache.read(Source(id_, paths[id_]), view) for view in range(views)] for id_ in ids]
-        position = {id_: index for index, id_ in enumerate(ids)}
+        sources = list(dict.fromkeys(Source(item.id, item.path) for item in items))
+        stored = [[self.cache.read(source, view) for view in range(views)] for source in sources]
+        position = {source: index for index, source in enumerate(sources)}
         return FeatureSet(
             torch.stack([torch.stack([sample.audio for sample in views_of]) for views_of in stored]),
             torch.stack([torch.stack([sample.visual for sample in views_of]) for views_of in stored]),
-            torch.tensor([position[item.id] for item in items]),
+            torch.tensor([position[Source(item.id, item.path)] for item in items]),
             torch.stack([segment_labels(item, self.classes, self.preprocess) for item in items]),
             [item.id for item in items],
             len(self.classes) - 1,
@@ -336,13 +335,3 @@ class AVDataModule(L.LightningDataModule, ABC):
             seed=self.seed,
         )
         return DataLoader(features, sampler=batches, batch_size=None)
-
-
-def check_label(label: str, classes: Sequence[str], where: str) -> None:
-    """Refuse a label that is not among the classes.
-
-    Raises:
-        ClassMismatchError: Naming the place and the classes.
-    """
-    if label not in classes:
-        raise ClassMismatchError(f"{where}: {label!r} is none of the classes {list(classes)}")

@@ -124,7 +124,7 @@ def extract(
     todo = {
         source: missing
         for source, count in views.items()
-        if (missing := [view for view in range(count) if not (source.path.exists() and cache.has(source, view))])
+        if (missing := [view for view in range(count) if not cache.has(source, view)])
     }
     if not todo:
         return {}
@@ -140,7 +140,7 @@ def extract(
         for source, reason in results:
             bar.update()
             if reason:
-                broken[source.id] = reason
+                broken[str(source.path) if source.id in broken else source.id] = reason
     return broken
 
 
@@ -158,11 +158,15 @@ def _in_workers(cache: FeatureCache, todo: Mapping[Source, list[int]], device: s
     lost = []
     with _pool(cache, device, workers) as pool:
         jobs = {pool.submit(_extract_in_worker, cache, source, views): source for source, views in todo.items()}
-        for job in as_completed(jobs):
-            try:
-                yield jobs[job], job.result()
-            except BrokenProcessPool:
-                lost.append(jobs[job])
+        try:
+            for job in as_completed(jobs):
+                try:
+                    yield jobs[job], job.result()
+                except BrokenProcessPool:
+                    lost.append(jobs[job])
+        except (KeyboardInterrupt, GeneratorExit):
+            pool.shutdown(cancel_futures=True)
+            raise
     for source in lost:
         with _pool(cache, device, 1) as pool:
             try:
@@ -179,8 +183,8 @@ def _pool(cache: FeatureCache, device: str, workers: int) -> ProcessPoolExecutor
 def _extract_one(cache: FeatureCache, source: Source, views: list[int], preprocessor: Preprocessor) -> str | None:
     try:
         cache.make(source, views, preprocessor)
-    except (AvzooError, OSError) as error:
-        return str(error)
+    except (AvzooError, OSError, RuntimeError, MemoryError) as error:
+        return str(error) or type(error).__name__
     return None
 
 

@@ -7,6 +7,8 @@ What is drawn and sounded is in `avzoo.data.rendering`; here the clips become a 
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,8 @@ class Synthetic(AVE):
     """Rendered events: `train`, `val` and `test` clips of 10 s, made when they are first needed.
 
     Args:
-        root: Where the clips go; default a folder of the cache that is named after the numbers below.
+        root: Where the clips go; default a folder of the cache that belongs to the
+            arguments below. A folder that holds clips already is used as it is.
         train: Clips of the training split.
         val: Clips of the validation split.
         test: Clips of the test split.
@@ -34,7 +37,7 @@ class Synthetic(AVE):
         swap: Share of training clips with another clip's pictures or sound in their event, see `AVDataModule`.
         reverse: Share of training clips that run backwards, second by second.
         cache: Where features are kept; default `$AVZOO_CACHE`, else `~/.cache/avzoo`.
-        workers: Processes that render and extract; 0 uses this one, None one per CPU core.
+        workers: Processes that render and extract; 0 uses this one, None two for rendering and one per CPU core after.
         seed: Of the order of training.
     """
 
@@ -58,7 +61,8 @@ class Synthetic(AVE):
         seed: int = 0,
     ) -> None:
         self.names = list(classes or rendering.CLASSES[:6])
-        name = f"{train}-{val}-{test}-{len(self.names)}-{clip_seed}-{size}"
+        facts = json.dumps([rendering.VERSION, train, val, test, self.names, clip_seed, size])
+        name = hashlib.sha256(facts.encode()).hexdigest()[:12]
         super().__init__(
             root or cache_folder() / "synthetic" / name,
             classes=self.names,

@@ -62,11 +62,14 @@ class AVModule(L.LightningModule, ABC):
 
     @torch.no_grad()
     def logits(self, clip: Clip) -> Tensor:
-        """The one path from media to scores: `[segments, classes]` or `[classes]`, on the CPU."""
+        """The one path from media to scores: `[segments, classes]` or `[classes]`, on the CPU; always in eval mode."""
         if self._preprocessor is None or self._preprocessor.device != self.device:
             self._preprocessor = Preprocessor(self.preprocess, self.device)
         sample = self._preprocessor(clip)
+        training = self.training
+        self.eval()
         scores: Tensor = self(sample.audio[None], sample.visual[None])
+        self.train(training)
         return scores[0].float().cpu()
 
     def check_classes(self, classes: Sequence[str]) -> None:

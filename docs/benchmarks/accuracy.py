@@ -69,8 +69,8 @@ def main() -> None:
 def _fit(recipe: str, arguments: list[str], seed: int) -> dict[str, Any]:
     """One run of `avzoo fit`: its validation accuracies, and where its best checkpoint is."""
     quiet = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
-    seeds = ["--seed_everything", str(seed), "--data.seed", str(seed)]
-    cli = training.main(["fit", "--config", str(registry.asset(f"recipes/{recipe}.yaml")), *arguments, *quiet, *seeds])
+    config = ["--config", str(registry.asset(f"recipes/{recipe}.yaml")), "--seed_everything", str(seed)]
+    cli = training.main(["fit", *config, *arguments, *quiet])
     with Path(cli.trainer.log_dir, "metrics.csv").open(encoding="utf-8") as file:
         epochs = [float(row["val_segment_accuracy"]) for row in csv.DictReader(file) if row["val_segment_accuracy"]]
     best = cli.trainer.checkpoint_callback.best_model_path

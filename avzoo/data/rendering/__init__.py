@@ -14,6 +14,7 @@ Imports no torch: worker processes start fast.
 from avzoo.data.rendering.datasets import (
     BACKGROUND,
     CLASSES,
+    VERSION,
     Script,
     render,
     script,
@@ -22,4 +23,4 @@ from avzoo.data.rendering.datasets import (
     write_tau,
 )
 
-__all__ = ["BACKGROUND", "CLASSES", "Script", "render", "script", "write_ave", "write_clips", "write_tau"]
+__all__ = ["BACKGROUND", "CLASSES", "VERSION", "Script", "render", "script", "write_ave", "write_clips", "write_tau"]

@@ -30,6 +30,7 @@ from avzoo.data.rendering.mp4 import encode, whole
 from avzoo.data.rendering.scenes import SCENES, Take, record
 from avzoo.errors import AvzooError, did_you_mean
 
+VERSION = 1  # raise it whenever a seed leads to another clip
 BACKGROUND = "background"  # what is heard or seen when nothing is
 
 
