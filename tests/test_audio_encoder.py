@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 
+from avzoo import cli
 from avzoo.audio_encoder import FRONT_END, AudioEncoder, export, spectrogram
 from avzoo.data.sounds_pool import SoundPool, _room
 from avzoo.errors import AvzooError, DataNotFoundError
@@ -215,3 +216,16 @@ def test_the_teacher_names_a_tone_as_yamnet_does() -> None:
     with torch.no_grad():
         _, scores = model._teacher[0](spectrogram(torch.stack([tone, silence])))
     assert [names[i] for i in scores.argmax(1)] == ["Sine wave", "Silence"]
+
+
+def test_the_recipe_trains_by_the_command_line(
+    folders: tuple[Path, Path], teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = {"trainer.max_epochs": 1, "trainer.enable_progress_bar": "false", "data.steps": 2, "data.batch_size": 4}
+    data = {"data.named": folders[0], "data.unnamed": folders[1], "model.teacher": teacher}
+    options = [word for key, value in {**small, **data}.items() for word in (f"--{key}", str(value))]
+    cli.main(["fit", "--config", "recipes/audio-encoder.yaml", *options])  # the one in the package: none lies here
+    best = tmp_path / "runs" / "audio-encoder" / "version_0" / "checkpoints" / "best.ckpt"
+    export(best, tmp_path / "encoder.safetensors")
+    assert (tmp_path / "encoder.safetensors").stat().st_size > 1_000_000
