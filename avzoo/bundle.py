@@ -304,7 +304,10 @@ def read(folder: Path, expected: Mapping[str, Mapping[str, Any]] | None = None, 
 def read_config(folder: Path, expected: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
     """Check every file of a bundle and read its `config.json`; arguments and errors as `read`."""
     if not folder.is_dir():
-        raise BundleError(f"{folder} is no folder: a bundle is a folder with {' and '.join(REQUIRED)}")
+        raise BundleError(
+            f"{folder} is no folder (`avzoo publish` makes one of a .ckpt):"
+            f" a bundle is a folder with {' and '.join(REQUIRED)}"
+        )
     for name in REQUIRED:
         if not (folder / name).is_file():
             raise BundleError(f"{folder} holds no {name}: it is no avzoo bundle, or not whole")

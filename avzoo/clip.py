@@ -243,10 +243,7 @@ class _Window:
     def check(self, path: Path, *, video: bool, audio: bool, duration: float) -> None:
         """Raise `MediaError` where a file with these streams and this length cannot give what is wanted."""
         if self.times and not video:
-            raise MediaError(
-                f"{path}: has no video stream that can be decoded, and pictures were asked for; give times=() to read "
-                "its sound only"
-            )
+            raise MediaError(f"{path}: has no video stream that can be decoded, and pictures were asked for")
         if self.audio and not audio and self.on_missing_audio == "error":
             raise MediaError(
                 f'{path}: has no audio stream that can be decoded; on_missing_audio="silence" reads it as silent, '

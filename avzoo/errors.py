@@ -61,5 +61,6 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     >>> did_you_mean("resnet", ["avsdn-ave"])
     ''
     """
-    near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(given.lower(), names, n=1, cutoff=0.6)
+    return f"; did you mean {names[near[0]]!r}?" if near else ""

@@ -134,8 +134,8 @@ def predict(
     """Ask a model what happens in a video, and when.
 
     Args:
-        video: A file; a folder or a list of files yields one `Prediction` a file, and a file that fails yields one
-            with `error` set instead of stopping the others.
+        video: A file gives a `Prediction`. A list of files, or a folder (whatever a type checker says of a path),
+            gives an iterator of one a file; one that fails has `error` set instead of stopping the others.
         model: A name, a bundle's `Path`, or a loaded model.
         top_k: Labels kept per segment.
         audio: The sound of a silent video, where it is a file of its own.
@@ -150,6 +150,12 @@ def predict(
     """
     if top_k < 1:
         raise AvzooError(f"top_k is {top_k}, expected 1 or more")
+    for name, value, allowed in (
+        ("on_missing_audio", on_missing_audio, ("error", "silence")),
+        ("on_damage", on_damage, ("error", "pad")),
+    ):
+        if value not in allowed:
+            raise AvzooError(f"{name} is {value!r}, expected one of {allowed}")
     loaded = model if isinstance(model, AVModule) else load(model, device=device)
     media: dict[str, Any] = {"audio_path": audio, "on_missing_audio": on_missing_audio, "on_damage": on_damage}
     if isinstance(video, str | Path) and not Path(video).is_dir():

@@ -124,6 +124,8 @@ def timeline(
     )
     figure.text(0.06, 0.955, prediction.video.name, fontsize=13, weight="bold", va="center")
     said = ";  ".join(map(event_text, prediction.events[:3])) or "no event"
+    if len(prediction.events) > 3:
+        said += f";  and {len(prediction.events) - 3} more"
     if prediction.clip is not None:
         said = f"{prediction.clip[0][0]}, {prediction.clip[0][1]:.2f}"
     figure.text(0.86, 0.955, f"{prediction.model}:  {said}", fontsize=10.5, va="center", ha="right", color="#333333")

@@ -98,7 +98,7 @@ def _fitting(entry: registry.Checkpoint, model: AVModule, source: Path) -> AVMod
     model.name = entry.name
     if type(model).__name__ != entry.model:
         raise BundleError(f"{source} holds a {type(model).__name__}, the entry {entry.name} says {entry.model}")
-    model.check_classes(entry.classes)
+    model.check_classes(entry.classes, f"the entry {entry.name}")
     return model
 
 

@@ -23,7 +23,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from avzoo.data import ave, sounds_pool, synthetic  # noqa: F401 - importing the classes is what lets recipes name them
 from avzoo.data.base import AVDataModule
-from avzoo.errors import AvzooError
+from avzoo.errors import AvzooError, DataNotFoundError
 from avzoo.models import distillation  # noqa: F401
 from avzoo.preprocess import Preprocess
 from avzoo.registry import asset
@@ -169,6 +169,13 @@ def main(arguments: Sequence[str]) -> AvzooCLI:
         warnings.filterwarnings("ignore", message)
     set_loader("avzoo", read_recipe)
     sys.argv[1:] = _find_recipes(arguments)  # Lightning starts other processes by this command line
+    try:
+        return _run()
+    except FileNotFoundError as error:
+        raise DataNotFoundError(str(error)) from error
+
+
+def _run() -> AvzooCLI:
     return AvzooCLI(
         LightningModule,
         LightningDataModule,

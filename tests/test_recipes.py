@@ -111,3 +111,19 @@ def test_extract_is_resumable_and_names_what_is_broken(
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.safetensors")}
     assert files.items() <= after.items()  # what was done is not done again
     assert {path.name.partition("@")[0] for path in after} == {path.stem for path in (data / "AVE").glob("*.mp4")}
+
+
+@pytest.mark.usefixtures("cheap_backbones")
+def test_a_checkpoint_of_another_label_order_is_refused(
+    rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli.main(["fit", *AVEMIX, "--data.root", str(rendered), *SMALL])
+    best = "runs/avsdn-avemix/version_0/checkpoints/best.ckpt"
+    turned = "--data.classes=[mandolin, drone, helicopter]"
+    with pytest.raises(SystemExit):
+        cli.main(["test", *AVEMIX, "--data.root", str(rendered), "--ckpt_path", best, turned, "--data.workers", "0"])
+    assert "class 0 is 'drone' in the checkpoint and 'mandolin' in the model" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["test", *AVEMIX, "--data.root", str(rendered), "--ckpt_path", "no.ckpt", "--data.workers", "0"])
+    assert "no.ckpt" in capsys.readouterr().err

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> None:
         p = model.preprocess
         rows["network"] = f"{type(model).__name__}, {sum(x.numel() for x in model.parameters()):,} parameters"
         rows["task"] = model.task
-        rows["classes"] = ", ".join(model.classes)
+        rows["classes"] = "; ".join(model.classes)
         rows["signal path"] = (
             f"{p.seconds:g} s in {p.segments} segments; {p.audio_backbone} at {p.sample_rate} Hz,"
             f" {p.visual_backbone} on {p.fps:g} frame(s) a second at {p.size} x {p.size}"
@@ -44,7 +44,7 @@ def _of_entry(entry: registry.Checkpoint) -> Iterator[tuple[str, str]]:
     yield "about", entry.about
     yield "network", entry.model
     yield "task", entry.task
-    yield "classes", ", ".join(entry.classes)
+    yield "classes", "; ".join(entry.classes)
     yield "dataset", f"{entry.dataset}, {entry.features}"
     for metric in entry.metrics:
         yield f"{metric['name']}, {metric['split']}", f"{registry.figure(metric)}, {metric['seeds']} seed(s)"

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from avzoo import registry
+from avzoo.errors import UnknownModelError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +26,10 @@ def run(options: argparse.Namespace) -> None:
             facts = {key: getattr(entry, key) for key in ("name", "model", "task", "dataset", "weights", "licence")}
             print(json.dumps({**facts, "size": entry.size, "metrics": list(entry.metrics)}))
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "task", "data", "test", "size", "status", "licence"):
+    if not entries:
+        raise UnknownModelError(f"no model's name matches {options.pattern!r}; `avzoo list` shows all")
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for column in ("name", "task", "data", "test", "size", "weights", "licence"):
         table.add_column(column, no_wrap=column != "licence", overflow="fold")
     for entry in entries:
         table.add_row(
@@ -35,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
             entry.dataset,
             "\n".join(registry.figure(metric) for metric in entry.metrics if metric["split"] == "test") or "-",
             f"{entry.size / 1e6:.1f} MB" if entry.weights else "-",
-            {"package": "shipped", "hub": "on the Hub", None: "untrained"}[entry.weights],
+            {"package": "shipped", "hub": "Hub", None: "none"}[entry.weights],
             entry.licence or "-",
         )
     console = Console()

@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
         if options.json:
             tqdm.write(json.dumps(answer.to_dict()))
         elif answer.error:
-            tqdm.write(f"avzoo: {answer.error}", file=sys.stderr)
+            tqdm.write(f"avzoo: {_as_flags(answer.error)}", file=sys.stderr)
         else:
             tqdm.write(plot.timeline_text(answer))
         if picture is None or answer.error:
@@ -64,7 +64,20 @@ def run(options: argparse.Namespace) -> None:
         else:
             tqdm.write(f"  {picture}", file=sys.stderr if options.json else sys.stdout)
     if failed:
+        if len(files) > 1:
+            print(f"avzoo: {failed} of {len(files)} failed", file=sys.stderr)
         sys.exit(1)
+
+
+def _as_flags(message: str) -> str:
+    """A message of the library with its arguments as the flags of this command."""
+    for argument, flag in (
+        ('on_missing_audio="silence"', "--on-missing-audio silence"),
+        ('on_damage="pad"', "--on-damage pad"),
+        ("audio_path=", "--audio"),
+    ):
+        message = message.replace(argument, flag)
+    return message
 
 
 def _pictures(files: list[Path], out: Path | None) -> list[Path | None]:

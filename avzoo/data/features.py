@@ -12,6 +12,8 @@ import functools
 import hashlib
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -199,8 +201,16 @@ _worker_device = "cpu"
 def _start_worker(preprocess: Preprocess, device: str) -> None:
     global _worker_device
     torch.set_num_threads(1)  # one core a process: together they use them all
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     _worker_device = device
     _worker_preprocessor(preprocess, device)
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent, which may have been killed."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _extract_in_worker(cache: FeatureCache, source: Source, views: list[int]) -> str | None:

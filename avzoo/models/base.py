@@ -72,8 +72,12 @@ class AVModule(L.LightningModule, ABC):
         self.train(training)
         return scores[0].float().cpu()
 
-    def check_classes(self, classes: Sequence[str]) -> None:
+    def check_classes(self, classes: Sequence[str], whose: str = "the data") -> None:
         """Compare a label order with this model's.
+
+        Args:
+            classes: The other order.
+            whose: What the message calls its owner.
 
         Raises:
             ClassMismatchError: With the first difference.
@@ -81,11 +85,11 @@ class AVModule(L.LightningModule, ABC):
         for index, (theirs, ours) in enumerate(zip(classes, self.classes, strict=False)):
             if theirs != ours:
                 raise ClassMismatchError(
-                    f"class {index} is {theirs!r} in the data and {ours!r} in the model: give the data module"
-                    f" `classes: {self.classes}`"
+                    f"class {index} is {theirs!r} in {whose} and {ours!r} in the model: the model's order is"
+                    f" {self.classes}"
                 )
         if len(classes) != len(self.classes):
-            raise ClassMismatchError(f"the data has {len(classes)} classes, the model {len(self.classes)}")
+            raise ClassMismatchError(f"{whose} has {len(classes)} classes, the model {len(self.classes)}")
 
     # -- the order of a step -----------------------------------------------------------------------------------------
 
@@ -118,3 +122,7 @@ class AVModule(L.LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name the class, so that a checkpoint alone is enough to build the model again."""
         checkpoint["avzoo_model"] = type(self).__name__
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint with another label order."""
+        self.check_classes(checkpoint["hyper_parameters"]["classes"], "the checkpoint")
