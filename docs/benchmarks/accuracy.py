@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
     parser.add_argument(
-        "--extra", type=Path, default=Path("data/rendered"), help="the rendered clips that join training"
+        "--rendered", type=Path, default=Path("data/rendered"), help="the rendered clips that join training"
     )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", default="", help="runs whose name contains this")
