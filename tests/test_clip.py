@@ -495,7 +495,7 @@ def test_missing_streams_are_named(tmp_path: Path) -> None:
             soundfile.write(dark, np.zeros(8000), 8000)
         else:
             write_media(dark, Sound(seconds=1))
-        with pytest.raises(MediaError, match=rf"{name}: has no video stream.*times=\(\)"):
+        with pytest.raises(MediaError, match=rf"{name}: has no video stream"):
             read_clip(dark, times=[0.5], seconds=1)
 
 
