@@ -68,8 +68,10 @@ class AVModule(L.LightningModule, ABC):
         sample = self._preprocessor(clip)
         training = self.training
         self.eval()
-        scores: Tensor = self(sample.audio[None], sample.visual[None])
-        self.train(training)
+        try:
+            scores: Tensor = self(sample.audio[None], sample.visual[None])
+        finally:
+            self.train(training)
         return scores[0].float().cpu()
 
     def check_classes(self, classes: Sequence[str], whose: str = "the data") -> None:

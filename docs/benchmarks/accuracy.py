@@ -23,6 +23,7 @@ import torch
 from avzoo import registry, training
 from avzoo.bundle import read_training_checkpoint
 from avzoo.data.ave import AVE
+from avzoo.metrics import segment_accuracy
 
 RUNS = {
     "MLP, sound and picture": ("mlp-avemix", []),
@@ -85,7 +86,7 @@ def _measure(checkpoint: Path, dataset: Path) -> float:
     features = data.load("test")
     with torch.no_grad():
         scores = model(features.audio[features.clip, 0], features.visual[features.clip, 0])
-    return float((scores.argmax(-1) == features.label).float().mean())
+    return float(segment_accuracy(scores, features.label))
 
 
 if __name__ == "__main__":
