@@ -1,12 +1,4 @@
-"""Sound front-ends as pure functions: waveform in, tensor out, every number an argument.
-
-No function here knows a model: sample rates, window lengths and mel ranges live in `Preprocess` and are
-handed in. All functions are differentiable, batch over leading dimensions and run on the waveform's device.
-
-```
-waveform [channels, samples] -> mono -> resample -> log_mel(mel_bank(...)) -> [mels, frames]
-```
-"""
+"""Mono, resampling and the log-mel spectrogram; differentiable, batched over leading dimensions, on any device."""
 
 from __future__ import annotations
 
