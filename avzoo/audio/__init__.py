@@ -9,6 +9,22 @@ waveform [channels, samples] -> average, difference -> STFT -> scalogram    -> [
 ```
 """
 
+from avzoo.audio.gammatone import binaural_gammatone, erb_centres, gammatone, scale_crop
 from avzoo.audio.mel import log_mel, mel_bank, mono, resample
+from avzoo.audio.scalogram import average_difference, fbank_bank, frame_seconds, long_term_spectrum, scalogram_bank
 
-__all__ = ["log_mel", "mel_bank", "mono", "resample"]
+__all__ = [
+    "average_difference",
+    "binaural_gammatone",
+    "erb_centres",
+    "fbank_bank",
+    "frame_seconds",
+    "gammatone",
+    "log_mel",
+    "long_term_spectrum",
+    "mel_bank",
+    "mono",
+    "resample",
+    "scale_crop",
+    "scalogram_bank",
+]
