@@ -187,7 +187,8 @@ def read_clip(
         seconds: Length of the window in s.
         start: Where in the file the window begins, in s after time zero.
         audio: Whether to read the sound.
-        audio_path: A file that holds the sound of a silent video (both begin together).
+        audio_path: A file that holds the sound of a silent video. Both begin together; where their declared lengths
+            differ by more than 0.5 s that counts as damage.
         on_missing_audio: "silence" replaces a missing audio stream by silence at 16 kHz.
         on_damage: "pad" takes a damaged or truncated file, pads it and says so in `Clip.damage`.
         sequential: Decode every picture of the window: the slow reference that the plan is equal to.
@@ -205,11 +206,17 @@ def read_clip(
     path = _existing(path)
     sound_path = _existing(audio_path) if audio_path is not None else path
     beside = audio and sound_path != path
+    lengths = (_length(path, "video"), _length(sound_path, "audio")) if beside else (0.0, 0.0)
+    apart = _apart(path, sound_path, *lengths)
+    if apart and on_damage == "error":
+        raise MediaError(f'{apart}; on_damage="pad" takes the files as they are')
     want = _Window(start, seconds, tuple(times), audio and not beside, on_missing_audio, sequential, threads)
     clip = _read(path, want)
     if beside:
-        sound = _read(sound_path, replace(want, times=(), audio=True))
-        damage = "; ".join(filter(None, (clip.damage, sound.damage)))
+        heard = replace(want, times=(), audio=True)
+        ended = 0 < lengths[1] <= start  # the window begins after the sound's end, so it is silent
+        sound = replace(heard.clip(sound_path), padded=seconds) if ended else _read(sound_path, heard)
+        damage = "; ".join(filter(None, (apart, clip.damage, sound.damage)))
         padded = (max if damage else min)(clip.padded, sound.padded) if times else sound.padded
         clip = replace(clip, waveform=sound.waveform, sample_rate=sound.sample_rate, padded=padded, damage=damage)
     if clip.damage and on_damage == "error":
@@ -263,6 +270,27 @@ def _existing(path: str | Path) -> Path:
     if not path.stat().st_size:
         raise MediaError(f"{path}: the file is empty (0 bytes); fetch or record it again")
     return path
+
+
+def _length(path: Path, stream: Literal["video", "audio"]) -> float:
+    """How long a file says that its pictures or its sound last, s, by its header alone; 0 where it does not say."""
+    if path.suffix.lower() in SOUND_SUFFIXES:
+        with _sound_file(path) as sound:
+            return float(sound.frames * _riff_excess(path) / sound.samplerate)
+    with _open(path) as file:
+        own = file.video if stream == "video" else file.audio
+        end = file.declared_end(own) if own else None
+        return (file.container_end or file.zero if end is None else end) - file.zero
+
+
+def _apart(path: Path, sound: Path, video_length: float, sound_length: float) -> str:
+    """A sentence on a video and a sound file of different lengths; empty where they may belong together."""
+    if min(video_length, sound_length) <= 0 or abs(video_length - sound_length) <= TOLERANCE:
+        return ""
+    return (
+        f"{path} lasts {video_length:.2f} s and its sound, {sound}, {sound_length:.2f} s: one of them is cut short, or"
+        " they do not belong together"
+    )
 
 
 def _read(path: Path, want: _Window) -> Clip:

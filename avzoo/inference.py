@@ -15,13 +15,14 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from avzoo.clip import probe
+from avzoo.clip import SOUND_SUFFIXES, probe
 from avzoo.errors import AvzooError, DataNotFoundError
 from avzoo.hub import load
 from avzoo.models.base import AVModule
 from avzoo.preprocess import read_window
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".mov", ".avi", ".mpg", ".mpeg", ".m4v"})
+Modality = Literal["both", "audio", "visual"]
 Labels = list[tuple[str, float]]  # (class, probability), best first
 
 
@@ -56,7 +57,7 @@ class Prediction:
         classes: The model's label order.
         segments: One answer per segment.
         events: Merged segments; empty for a clip task.
-        clip: The whole clip's answer for a clip task, else None.
+        clip: The whole clip's answer for a clip task, the mean of its segments' probabilities; else None.
         probabilities: Float32 `[segments, classes]`, all of them.
         damage: What a damaged file had lost, where `on_damage="pad"` went on with the rest.
         error: Why there is no answer; only where many files are read and one fails.
@@ -106,6 +107,7 @@ def predict(  # type: ignore[overload-overlap]  # a str is a file before it is a
     *,
     top_k: int = ...,
     audio: str | Path | None = ...,
+    modality: Modality = ...,
     device: str = ...,
     on_missing_audio: Literal["error", "silence"] = ...,
     on_damage: Literal["error", "pad"] = ...,
@@ -117,6 +119,7 @@ def predict(
     *,
     top_k: int = ...,
     audio: str | Path | None = ...,
+    modality: Modality = ...,
     device: str = ...,
     on_missing_audio: Literal["error", "silence"] = ...,
     on_damage: Literal["error", "pad"] = ...,
@@ -127,6 +130,7 @@ def predict(
     *,
     top_k: int = 5,
     audio: str | Path | None = None,
+    modality: Modality = "both",
     device: str = "cpu",
     on_missing_audio: Literal["error", "silence"] = "error",
     on_damage: Literal["error", "pad"] = "error",
@@ -138,13 +142,15 @@ def predict(
             gives an iterator of one a file; one that fails has `error` set instead of stopping the others.
         model: A name, a bundle's `Path`, or a loaded model.
         top_k: Labels kept per segment.
-        audio: The sound of a silent video, where it is a file of its own.
+        audio: The sound of a silent video, where it is a file of its own; a folder holds that of many, by their names.
+        modality: "audio" reads the sound alone (a sound file will do), "visual" the pictures alone; a model that was
+            not trained for it is not at its best then.
         device: Where a model that is given by name runs.
         on_missing_audio: "error", or "silence" to go on with silence.
         on_damage: "error", or "pad" to go on with what a damaged file still holds.
 
     Raises:
-        AvzooError: If `top_k` is below 1, or `audio` is given with several videos.
+        AvzooError: If `top_k` is below 1, or a single file is given as the `audio` of several videos.
         DataNotFoundError: If there is no such file, or no video in the folder.
         MediaError: If a single file cannot be read.
     """
@@ -153,35 +159,37 @@ def predict(
     for name, value, allowed in (
         ("on_missing_audio", on_missing_audio, ("error", "silence")),
         ("on_damage", on_damage, ("error", "pad")),
+        ("modality", modality, ("both", "audio", "visual")),
     ):
         if value not in allowed:
             raise AvzooError(f"{name} is {value!r}, expected one of {allowed}")
     loaded = model if isinstance(model, AVModule) else load(model, device=device)
-    media: dict[str, Any] = {"audio_path": audio, "on_missing_audio": on_missing_audio, "on_damage": on_damage}
+    media: dict[str, Any] = {"on_missing_audio": on_missing_audio, "on_damage": on_damage, "audio_path": audio}
+    # what the model does not read need not be there
+    media |= {name: modality in ("both", name) and name in loaded.modalities for name in ("audio", "visual")}
     if isinstance(video, str | Path) and not Path(video).is_dir():
         return _predict(Path(video), loaded, top_k, media)
-    files = find_videos([video] if isinstance(video, str | Path) else video)
-    if audio is not None and len(files) > 1:
-        raise AvzooError(f"audio belongs to one video, {len(files)} were given")
+    files = find_videos([video] if isinstance(video, str | Path) else video, modality)
+    if audio is not None and not Path(audio).is_dir() and len(files) > 1:
+        raise AvzooError(f"{audio} is the sound of one video, {len(files)} were given: give the folder of their sounds")
     return (_predict_or_say(file, loaded, top_k, media) for file in files)
 
 
-def find_videos(given: Iterable[str | Path]) -> list[Path]:
-    """Files as they are, folders as the videos below them.
+def find_videos(given: Iterable[str | Path], modality: Modality = "both") -> list[Path]:
+    """Files as they are, folders as the videos below them (or for "audio" all that has sound).
 
     Raises:
         DataNotFoundError: If a folder holds no video.
     """
+    suffixes = VIDEO_SUFFIXES | SOUND_SUFFIXES if modality == "audio" else VIDEO_SUFFIXES
     files: list[Path] = []
     for path in map(Path, given):
         if not path.is_dir():
             files.append(path)
             continue
-        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
+        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes)
         if not inside:
-            raise DataNotFoundError(
-                f"{path} holds no video: expected files ending in {', '.join(sorted(VIDEO_SUFFIXES))}"
-            )
+            raise DataNotFoundError(f"{path} holds no video: expected files ending in {', '.join(sorted(suffixes))}")
         files += inside
     return files
 
@@ -197,24 +205,21 @@ def _predict_or_say(file: Path, model: AVModule, top_k: int, media: dict[str, An
 def _predict(video: Path, model: AVModule, top_k: int, media: dict[str, Any]) -> Prediction:
     step, per_window = model.preprocess.segment_seconds, model.preprocess.segments
     duration = probe(video).duration
+    media = {**media, "audio_path": sound_of(video, media["audio_path"])}
     count = max(1, math.floor(duration / step + 0.5))  # segments whose middle lies within the file
     scores: list[Tensor] = []
     damage: list[str] = []
-    clip_scores: list[Tensor] = []
     while len(scores) < count:
         first = max(0, min(len(scores), count - per_window))
         clip = read_window(video, model.preprocess, start=first * step, **media)
         damage += [clip.damage] if clip.damage else []
-        logits = model.logits(clip).softmax(-1)
-        if model.task == "clip":
-            clip_scores.append(logits)
-            logits = logits.expand(per_window, -1)
-        scores += list(logits[len(scores) - first : count - first])
+        logits = model.logits(clip, audio=media["audio"], visual=media["visual"])
+        scores += list(logits.softmax(-1)[len(scores) - first : count - first])
     probabilities = torch.stack(scores)
     best = [_top(row, model.classes, top_k) for row in probabilities]
     times = [(index * step, min((index + 1) * step, max(duration, step))) for index in range(count)]
     segments = [Segment(start, end, labels) for (start, end), labels in zip(times, best, strict=True)]
-    whole = torch.stack(clip_scores).mean(0) if clip_scores else None
+    whole = probabilities.mean(0) if model.task == "clip" else None
     return Prediction(
         video,
         model.name,
@@ -227,6 +232,16 @@ def _predict(video: Path, model: AVModule, top_k: int, media: dict[str, Any]) ->
         probabilities,
         "; ".join(damage),
     )
+
+
+def sound_of(video: Path, audio: str | Path | None) -> Path | None:
+    """The file of a video's sound: the one given, or in a folder of sounds the one of its name."""
+    if audio is None or not Path(audio).is_dir():
+        return None if audio is None else Path(audio)
+    found = [file for file in Path(audio).iterdir() if file.stem == video.stem and file.suffix.lower() in SOUND_SUFFIXES]
+    if not found:
+        raise DataNotFoundError(f"{audio} holds no sound called {video.stem} ({', '.join(sorted(SOUND_SUFFIXES))})")
+    return found[0]
 
 
 def _top(row: Tensor, classes: list[str], top_k: int) -> Labels:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avzoo.clip import read_clip
+from avzoo.clip import SOUND_SUFFIXES, read_clip
 from avzoo.errors import AvzooError
 
 if TYPE_CHECKING:
@@ -32,10 +35,8 @@ ROWS = 8  # classes in one picture
 
 
 def timeline_text(prediction: Prediction) -> str:
-    """A prediction as lines for the terminal: one row a class that matters, one column a segment, then the events."""
+    """A prediction as lines for the terminal: one row a class that matters, one column a segment, then the answer."""
     head = f"{prediction.video}  {prediction.duration:.1f} s  {prediction.model}"
-    if prediction.clip is not None:
-        return "\n".join([head, *(f"  {probability:5.2f}  {label}" for label, probability in prediction.clip)])
     shown = _shown(prediction)
     width = max(len(prediction.classes[index]) for index in shown)
     columns = _pool(prediction.probabilities, WIDEST)
@@ -48,6 +49,9 @@ def timeline_text(prediction: Prediction) -> str:
     lines.append(f"  {'':<{width}}  0{end:>{repeat * len(columns) - 1}}")
     if prediction.damage:
         lines.append(f"  damaged: {prediction.damage}")
+    if prediction.clip is not None:
+        lines += [f"  the clip: {', '.join(f'{label} {share:.2f}' for label, share in prediction.clip)}"]
+        return "\n".join(lines)
     lines += [f"  {event_text(event)}" for event in prediction.events] or ["  no event: background throughout"]
     return "\n".join(lines)
 
@@ -107,9 +111,10 @@ def timeline(
 
     duration = prediction.segments[-1].end
     count = min(MOST_FRAMES, max(1, round(duration)))
-    times = [(index + 0.5) * duration / count for index in range(count)]
+    seen = prediction.video.suffix.lower() not in SOUND_SUFFIXES
+    times = [(index + 0.5) * duration / count for index in range(count)] if seen else []
     frames, low, high = _glimpse(prediction.video, audio, duration, times)
-    height, width = frames[0].shape[:2]
+    height, width = frames[0].shape[:2] if frames else (1, 100)
     figure = Figure(figsize=(11, 1.7 + 11 / count * min(1.2, height / width) + 2.6), facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
@@ -249,3 +254,129 @@ def _draw_probabilities(axis: Any, prediction: Prediction, duration: float) -> N
     axis.tick_params(length=0, colors="#555555", pad=2, axis="both", labelsize=9)
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
+
+
+def confusion(counts: Tensor, classes: Sequence[str], out: Path) -> Path:
+    """Draw a confusion matrix: rows are the truth, shares of a row are shaded, counts are written.
+
+    Args:
+        counts: Int64 `[classes, classes]`.
+        classes: Label order.
+        out: A `.png`, `.svg` or `.pdf`.
+
+    Returns:
+        The file written.
+
+    Raises:
+        AvzooError: If `out` is of another kind.
+    """
+    if out.suffix.lower() not in FORMATS:
+        raise AvzooError(f"{out}: a picture's name ends in {', '.join(FORMATS)}")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    n = len(classes)
+    table = counts.cpu()
+    share = table / table.sum(1, keepdim=True).clamp(min=1)
+    figure = Figure(figsize=(2.6 + 0.62 * n, 1.9 + 0.52 * n), facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.add_subplot()
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for row in range(n):
+        for column in range(n):
+            if table[row, column]:
+                colour = "white" if share[row, column] > 0.55 else "#333333"
+                number = int(table[row, column])
+                axis.text(column, row, number, ha="center", va="center", fontsize=9, color=colour)
+    axis.set_xticks(range(n), classes, rotation=40, ha="right")
+    axis.set_yticks(range(n), [f"{name}  {100 * share[i, i]:.0f} %" for i, name in enumerate(classes)])
+    axis.set_xlabel("answer")
+    axis.set_ylabel("truth, and the share that is right")
+    axis.tick_params(length=0)
+    for side in axis.spines.values():
+        side.set_visible(False)
+    figure.savefig(out, dpi=110)
+    return out
+
+
+MARKERS = ("o", "^", "s")  # a class beyond the last colour has the first again, in another shape
+
+
+def embedding_map(
+    maps: Mapping[str, NDArray[np.float32]],
+    labels: Sequence[str],
+    out: Path,
+    *,
+    classes: Sequence[str],
+    title: str,
+    legend: str,
+) -> Path:
+    """Draw maps of the same rows side by side, a point a row, coloured by class.
+
+    Args:
+        maps: Of each embedding by its name, `[rows, 2]`.
+        labels: Of the rows.
+        out: A `.png`, `.svg` or `.pdf`.
+        classes: Label order, which decides the colours; labels beyond it follow by name.
+        title: Above all.
+        legend: Above the classes: who says so.
+
+    Returns:
+        The file written.
+
+    Raises:
+        AvzooError: If `out` is of another kind.
+    """
+    check_picture(out)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    counts = Counter(labels)
+    frequent = {label for label, _ in counts.most_common(len(COLOURS) * len(MARKERS))}
+    order = [label for label in [*classes, *sorted(counts.keys() - set(classes))] if label in frequent]
+    looks = {label: (COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS)]) for i, label in enumerate(order)}
+    if rest := len(counts) - len(order):
+        looks |= {label: (GREY, ".") for label in counts.keys() - frequent}
+    size = float(np.clip(9000 / len(labels), 5, 42))
+    figure = Figure(figsize=(0.3 + 3.7 * len(maps) + 2.2, 4.5), facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left", color="#333333")
+    shuffled = np.random.default_rng(0).permutation(len(labels))  # or the last class would lie upon all others
+    for axis, (name, places) in zip(np.atleast_1d(figure.subplots(1, len(maps))), maps.items(), strict=True):
+        for shape in sorted({shape for _, shape in looks.values()}):
+            rows = [row for row in shuffled if looks[labels[row]][1] == shape]
+            colours = [looks[labels[row]][0] for row in rows]
+            axis.scatter(*places[rows].T, s=size, c=colours, marker=shape, linewidths=0.4, edgecolors="white")
+        axis.set_title(name, fontsize=13, weight="bold", loc="left")
+        axis.set_xticks([])  # a map has no units
+        axis.set_yticks([])
+        axis.margins(0.06)
+        for side in axis.spines.values():
+            side.set_color("#E4E6E9")
+    names = {label: looks[label] for label in order} | ({f"{rest} more": (GREY, ".")} if rest else {})
+    handles = [
+        Line2D([], [], ls="", marker=shape, color=colour, markersize=8, label=name)
+        for name, (colour, shape) in names.items()
+    ]
+    figure.legend(
+        handles=handles, title=legend, loc="outside right center", frameon=False, fontsize=10.5, alignment="left"
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}{out.suffix}")
+    try:
+        figure.savefig(unfinished, dpi=110)
+        unfinished.replace(out)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return out
+
+
+def check_picture(out: Path) -> None:
+    """Whether a picture can be written there, before hours are spent.
+
+    Raises:
+        AvzooError: If its name does not end as a picture's.
+    """
+    if out.suffix.lower() not in FORMATS:
+        raise AvzooError(f"{out}: a picture's name ends in {', '.join(FORMATS)}")

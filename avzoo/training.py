@@ -21,10 +21,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
-from avzoo.data import ave, sounds_pool, synthetic  # noqa: F401 - importing the classes is what lets recipes name them
+from avzoo import bundle, plot
+from avzoo.data import ave, sounds_pool, synthetic, tau  # noqa: F401 - importing the classes is what lets recipes name them
 from avzoo.data.base import AVDataModule
 from avzoo.errors import AvzooError, DataNotFoundError
-from avzoo.models import distillation  # noqa: F401
+from avzoo.init_from import find_parent, take_over
+from avzoo.models import AVModule, distillation  # noqa: F401
 from avzoo.preprocess import Preprocess
 from avzoo.registry import asset
 
@@ -63,7 +65,7 @@ class AvzooTrainer(Trainer):
             raise AvzooError(f"{type(datamodule).__name__} has no frozen features to extract")
         datamodule.on_missing = "error"  # what to do about broken clips is a question for training
         datamodule.extract(("train", "val", "test"))
-        print(f"features are in {datamodule.cache.folder}")
+        print(f"features are in {datamodule.cache.folders['audio'].parent}")
 
 
 class RecipeBesideCheckpoints(SaveConfigCallback):
@@ -88,6 +90,12 @@ class AvzooCLI(LightningCLI):
         parser.add_argument("--preprocess", type=Preprocess, help="the numbers of the signal path")
         parser.add_argument(
             "--monitor", type=str, default="val_loss", help="what the best checkpoint is chosen by, on validation"
+        )
+        parser.add_argument(
+            "--init_from",
+            type=list[str] | None,
+            default=None,
+            help="models that it starts from: names, recipes trained here, bundles' folders or .ckpt files",
         )
         parser.link_arguments("preprocess", "model.init_args.preprocess", compute_fn=_plain)
         parser.link_arguments("preprocess", "data.init_args.preprocess", compute_fn=_plain)
@@ -124,11 +132,37 @@ class AvzooCLI(LightningCLI):
         files = self.config[self.subcommand].get("config") or []
         return Path(str(files[0])).stem if files else "run"
 
+    def before_fit(self) -> None:
+        """Read what `init_from` names, before hours are spent; a resumed run has it already."""
+        config = self.config_init[self.subcommand]
+        if not config["init_from"] or config["ckpt_path"]:
+            return
+        model, parents = self.model, [find_parent(name) for name in config["init_from"]]
+        if not isinstance(model, AVModule):
+            raise AvzooError(f"init_from: {type(model).__name__} takes no weights of others")
+        model.take_over = lambda: print(f"init_from: {take_over(model, parents)}")  # type: ignore[method-assign]
+
     def after_fit(self) -> None:
-        """Say where the result is."""
+        """Say where the result is, and leave the best model as a bundle beside it."""
         best = self.trainer.checkpoint_callback
-        if isinstance(best, ModelCheckpoint) and best.best_model_score is not None:
-            print(f"best {best.monitor} {float(best.best_model_score):.4f}: {best.best_model_path}")
+        if not (isinstance(best, ModelCheckpoint) and best.best_model_score is not None):
+            return
+        print(f"best {best.monitor} {float(best.best_model_score):.4f}: {best.best_model_path}")
+        if isinstance(self.model, AVModule) and self.trainer.is_global_zero:
+            run = Path(best.best_model_path).parent.parent
+            model, recipe = bundle.read_training_checkpoint(Path(best.best_model_path)), run / "recipe.yaml"
+            if recipe.exists():
+                folder = bundle.write(run / "bundle", model, recipe=recipe.read_text(encoding="utf-8"), half=False)
+                print(f"as a bundle: {folder}")
+
+    def after_test(self) -> None:
+        """Draw the confusion matrix; beside the checkpoint that was tested, if one was given."""
+        if not isinstance(self.model, AVModule) or not self.trainer.is_global_zero:
+            return
+        given = self.config_init[self.subcommand]["ckpt_path"]
+        folder = Path(given).parent.parent if given else Path()
+        picture = plot.confusion(self.model.confusion.compute(), self.model.classes, folder / "confusion.png")
+        print(f"confusion matrix: {picture}")
 
 
 def _plain(preprocess: Any) -> dict[str, Any]:
@@ -153,6 +187,7 @@ def _find_recipes(arguments: Sequence[str]) -> list[str]:
 NOISE = (
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning under torch 2.14
     r".*`tensorboardX` has been removed.*",  # CSV is the logger here
+    r".*in eval mode at the start of training.*",  # what a recipe freezes
     r".*does not have many workers.*",  # a batch is one index into memory
     r".*callbacks used to create the checkpoint need to be provided.*",  # a test keeps no checkpoints
     r".*WeightAveraging state cannot be restored.*",  # averaged weights are what a checkpoint holds

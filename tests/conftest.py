@@ -32,13 +32,28 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return rendering.write_ave(folder, train=6, val=3, test=3, classes=rendering.CLASSES[:3], size=64, seed=900)
 
 
+@pytest.fixture(scope="session")
+def rendered_tau(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """TAU's layout, two scenes: 8 training clips of four locations, two of them validation by metadata.csv; 2 test."""
+    folder = tmp_path_factory.mktemp("rendered-tau")
+    rendering.write_tau(folder, train=8, test=2, scenes=("tram", "airport"), size=64, sample_rate=16_000, seed=3)
+    table = folder / "metadata.csv"
+    rows = [line.split("\t") for line in table.read_text().splitlines()]
+    for row in rows[5:9]:  # the later location of each scene
+        row[rows[0].index("split")] = "val"
+    table.write_text("".join("\t".join(row) + "\n" for row in rows))
+    return folder
+
+
 class CheapBackbone(nn.Module):
     """Means over the input, spread over as many features as the real one has."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(features)
-        self.weight = nn.Parameter(torch.randn(16, features, generator=generator), requires_grad=False)
+        self.num_features = self.dim = features
+        with torch.device("cpu"):  # a real one may be built on the meta device; this one is whole at once
+            generator = torch.Generator().manual_seed(features)
+            self.weight = nn.Parameter(torch.randn(16, features, generator=generator), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = nn.functional.adaptive_avg_pool2d(x.mean(1, keepdim=True), 4).flatten(1)
@@ -49,5 +64,6 @@ class CheapBackbone(nn.Module):
 def cheap_backbones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every backbone that is built in this process is a cheap one of the right width; its features are kept apart."""
     monkeypatch.setenv("AVZOO_CACHE", str(tmp_path / "cache-of-cheap-features"))
-    widths = {"resnet152.tv_in1k": 2048, "tf_efficientnet_lite0": 1280}
-    monkeypatch.setattr(backbones, "build", lambda name: CheapBackbone(widths.get(name, 128)))
+    widths = {"vggish": 128, "avzoo-audio": 128, "resnet152.tv_in1k": 2048, "vgg16.places365": 512}
+    for maker in ("build", "architecture"):
+        monkeypatch.setattr(backbones, maker, lambda name, pool="": CheapBackbone(widths.get(name, 1280)))

@@ -18,6 +18,7 @@ PACKAGE = ROOT / "avzoo"
 ARROWS: dict[str, set[str]] = {
     "publishing": {"hub", "card", "plot", "data"},  # runs the whole path once: a rendered clip, its answer, its picture
     "plot": {"inference"},
+    "embedding": {"inference", "data"},  # reads the labels of a dataset's layout
     "inference": {"hub"},
     "hub": {"registry", "bundle"},
     "card": {"registry", "bundle"},
@@ -27,10 +28,10 @@ ARROWS: dict[str, set[str]] = {
     "models.base": {"preprocess", "metrics"},
     "data": {"data.base", "data.rendering"},
     "data.base": {"data.features"},
-    "data.features": {"preprocess", "augment"},
+    "data.features": {"preprocess"},
     "data.rendering": set(),  # numpy, Pillow and an encoder: it renders without torch
-    "preprocess": {"clip", "audio", "backbones"},
-    "augment": {"clip"},
+    "preprocess": {"clip", "audio", "backbones", "augment"},
+    "augment": set(),
     "backbones": {"audio_encoder"},
     "audio_encoder": {"audio"},
     "registry": set(),

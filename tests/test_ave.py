@@ -21,7 +21,7 @@ from avzoo.data import features as feature_cache
 from avzoo.data.ave import AVE, AVE_CLASSES, read_annotations
 from avzoo.data.base import Split
 from avzoo.errors import AnnotationError, AvzooError, ClassMismatchError, DataNotFoundError, MediaError
-from avzoo.preprocess import Preprocess, Sample
+from avzoo.preprocess import Preprocess
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "ave"
 HEADER = "Category&VideoID&Quality&StartTime&EndTime"
@@ -235,7 +235,7 @@ def test_maps_are_pooled_and_follow_the_annotations(root: Path, options: dict[st
         loaded = data.load(name)
         assert loaded.audio.dtype == loaded.visual.dtype == torch.float32
         picked = list(rows)
-        np.testing.assert_allclose(loaded.audio[:, 0], held["audio"][picked], rtol=1e-6, err_msg=split)
+        np.testing.assert_allclose(loaded.audio, held["audio"][picked], rtol=1e-6, err_msg=split)
         np.testing.assert_allclose(loaded.visual[:, 0], held["visual"][picked].mean((2, 3)), rtol=1e-5)
     assert data.load("test").label.tolist() == [[3] * 10, [2] * 8 + [3] * 2]
     assert data.load("train").ids == ["d_d", "aa", "b-b"]
@@ -277,7 +277,7 @@ def test_noisy_videos_join_the_training_split_only(root: Path) -> None:
     train = data.load("train")
     assert train.ids[3:] == ["noisy#0", "noisy#1"]
     assert train.label[3:].tolist() == [[3] * 10] * 2
-    np.testing.assert_allclose(train.audio[3:, 0], noisy["audio"], rtol=1e-6)
+    np.testing.assert_allclose(train.audio[3:], noisy["audio"], rtol=1e-6)
     np.testing.assert_allclose(train.visual[3:, 0], noisy["visual"].mean((2, 3)), rtol=1e-5)
     assert len(data.load("val")) == 1
     assert len(AVE(root, features=root).load("train")) == 3
@@ -317,7 +317,7 @@ def test_order_files_may_lie_with_the_features(root: Path) -> None:
     for split, rows in zip(SPLITS, ([3, 0], [5], [2, 4, 1]), strict=True):
         write_h5(folder / f"{split}_order.h5", "order", rows)
     loaded = AVE(root, splits="orders", features=folder).load("test")
-    np.testing.assert_allclose(loaded.audio[:, 0], held["audio"][[2, 4, 1]], rtol=1e-6)
+    np.testing.assert_allclose(loaded.audio, held["audio"][[2, 4, 1]], rtol=1e-6)
 
 
 def test_a_large_file_is_read_in_parts(tmp_path: Path) -> None:
@@ -334,8 +334,8 @@ def test_a_large_file_is_read_in_parts(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 64e6, f"{peak / 1e6:.0f} MB at once"
-    assert train.audio[:, 0, 0, 0].tolist() == [10.0 * row for row in range(clips)][::-1]
-    assert test.audio[:, 0, 0, 0].tolist() == [10.0 * row for row in range(1, clips, 7)]
+    assert train.audio[:, 0, 0].tolist() == [10.0 * row for row in range(clips)][::-1]
+    assert test.audio[:, 0, 0].tolist() == [10.0 * row for row in range(1, clips, 7)]
     assert train.visual.shape == (clips, 1, 10, 512)
     assert bool((train.visual == 2).all())
 
@@ -369,9 +369,11 @@ class CheapPreprocessor:
     def __init__(self, preprocess: Preprocess, device: str) -> None:
         self.segments, self.device = preprocess.segments, device
 
-    def __call__(self, clip: Clip) -> Sample:
-        sound = clip.waveform.mean(0).unflatten(0, (self.segments, -1)).square().mean(1, keepdim=True)
-        return Sample(sound, clip.frames.float().mean((1, 2, 3))[:, None])
+    def audio(self, clip: Clip) -> torch.Tensor:
+        return clip.waveform.mean(0).unflatten(0, (self.segments, -1)).square().mean(1, keepdim=True)
+
+    def visual(self, clip: Clip, seeds: torch.Tensor | None) -> torch.Tensor:  # noqa: ARG002
+        return clip.frames.float().mean((1, 2, 3))[:, None]
 
 
 @pytest.fixture
@@ -418,7 +420,8 @@ def test_missing_videos_are_skipped_aloud(videos: Path, capsys: pytest.CaptureFi
     assert train.ids == ["d_d", "aa"]
     assert test.ids == ["ee"]
     assert test.label.tolist() == [[2] * 8 + [3] * 2]
-    assert train.audio.shape == train.visual.shape == (2, 1, 10, 1)
+    assert train.audio.shape == (2, 10, 1)
+    assert train.visual.shape == (2, 1, 10, 1)
 
 
 def test_a_split_without_any_video_is_an_error(videos: Path) -> None:
@@ -442,8 +445,8 @@ def test_lines_of_one_id_share_its_features(videos: Path) -> None:
 def test_an_id_of_two_splits_has_the_views_of_training(videos: Path) -> None:
     data = module(videos, on_missing="skip", views=2)
     data.prepare_data()
-    assert data.load("train").audio.shape[:2] == (2, 2)  # aa stands in validation too
-    assert data.load("val").audio.shape[:2] == (1, 1)
+    assert data.load("train").visual.shape[:2] == (2, 2)  # aa stands in validation too
+    assert data.load("val").visual.shape[:2] == (1, 1)
 
 
 # -- the real files --------------------------------------------------------------------------------------------------

@@ -443,7 +443,7 @@ def test_a_weak_model_is_read_by_segment(monkeypatch: pytest.MonkeyPatch) -> Non
     label = answers.clone()
     label[0, 0] = (label[0, 0] + 1) % 3
     model.validation_step(Batch(audio, visual, label, ["a", "b", "c"]), 0)
-    assert model.metric.compute() == pytest.approx(11 / 12)
+    assert model.metrics["segment_accuracy"].compute() == pytest.approx(11 / 12)
 
 
 def test_losses_stay_finite_where_the_softmax_saturates() -> None:
@@ -751,7 +751,7 @@ def test_the_backbones_are_neither_trained_nor_stored(monkeypatch: pytest.Monkey
         def forward(self, x: Tensor) -> Tensor:
             return x.flatten(1)[:, :1].expand(-1, self.layer.out_features)
 
-    monkeypatch.setattr(module.backbones, "build", lambda name: Fake(5 if name == "vggish" else 7).eval())
+    monkeypatch.setattr(module.backbones, "build", lambda name, pool="": Fake(5 if name == "vggish" else 7).eval())
     model = small()
     before = set(model.state_dict())
     clip = Clip(
@@ -776,7 +776,8 @@ def test_the_backbones_are_neither_trained_nor_stored(monkeypatch: pytest.Monkey
 def test_labels_rebuilt_from_the_annotations_of_ave() -> None:
     import h5py
 
-    from avzoo.data.base import Item, segment_labels
+    from avzoo.data.base import Item
+    from avzoo.data.events import segment_labels
 
     folder = SHARED / "data" / "ave"
     rows = [line.split("&") for line in (folder / "Annotations.txt").read_text(encoding="utf-8").splitlines()]

@@ -7,22 +7,26 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from lightning.fabric.utilities.data import _set_sampler_epoch
 from media import Picture, Sound, write_media
 from torch import Tensor, nn
 
 from avzoo import preprocess as preprocess_module
+from avzoo.augment import view_seeds
 from avzoo.data import features as module
-from avzoo.data.base import AVDataModule, EpochBatches, FeatureSet, Item, Row, Split, segment_labels
-from avzoo.data.features import FeatureCache, Source, cache_folder, extract
+from avzoo.data.base import Item, Split
+from avzoo.data.events import EventBatches, EventDataModule, EventSet, Row, segment_labels
+from avzoo.data.features import FeatureCache, Modality, Part, Source, cache_folder, extract
 from avzoo.errors import AvzooError, MediaError
-from avzoo.preprocess import Batch, Preprocess, Preprocessor, Sample
+from avzoo.preprocess import Batch, Preprocess, Preprocessor
 
 CLASSES = ["Violin, fiddle", "drone", "background"]
 
@@ -54,16 +58,19 @@ class Eye(nn.Module):
 class FakeCache(FeatureCache):
     """The cache, with cheap backbones also in worker processes, where no patch of a test reaches."""
 
-    def make(self, source: Source, views: Iterable[int], preprocessor: Preprocessor) -> None:
-        preprocessor._built = (Ear(), Eye())
+    def make(self, source: Source, parts: Collection[Part], preprocessor: Preprocessor) -> None:
+        preprocessor._audio_backbone, preprocessor._visual_backbone = Ear(), Eye()
         if source.id == "dies":
             os._exit(1)
-        super().make(source, views, preprocessor)
+        super().make(source, parts, preprocessor)
+
+    def has(self, source: Source, views: int = 1) -> bool:
+        return not self.missing(source, views)
 
 
 @pytest.fixture(autouse=True)
 def _cheap_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preprocess_module.backbones, "build", lambda name: Ear() if name == "vggish" else Eye())
+    monkeypatch.setattr(preprocess_module.backbones, "build", lambda name, pool="": Ear() if name == "vggish" else Eye())
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +97,13 @@ def cache(tmp_path: Path) -> FakeCache:
 
 
 def files(cache: FeatureCache) -> list[str]:
-    return sorted(path.name for path in cache.folder.rglob("*") if path.is_file())
+    """Names by modality: `audio/a@0.safetensors`."""
+    return sorted(
+        f"{modality}/{path.name}"
+        for modality, folder in cache.folders.items()
+        for path in folder.rglob("*")
+        if path.is_file()
+    )
 
 
 # -- labels ----------------------------------------------------------------------------------------------------------
@@ -126,30 +139,33 @@ def test_segment_labels_of_other_segments() -> None:
 # -- batches ---------------------------------------------------------------------------------------------------------
 
 
-def feature_set(clips: int = 3, views: int = 2, rows: Sequence[int] = (0, 1, 2, 0)) -> FeatureSet:
-    """Every feature says which clip, view and segment it is."""
-    index = torch.arange(clips)[:, None, None, None] * 100 + torch.arange(views)[:, None, None] * 10
-    audio = (index + torch.arange(2)[:, None]).expand(-1, -1, -1, 5).float()
+def event_set(clips: int = 3, views: int = 2, rows: Sequence[int] = (0, 1, 2, 0)) -> EventSet:
+    """Every feature says which clip and segment it is, those of pictures also which view."""
+    heard = torch.arange(clips)[:, None, None] * 100 + torch.arange(2)[:, None]
+    seen = heard[:, None] + torch.arange(views)[:, None, None] * 10
     label = torch.arange(len(rows))[:, None].expand(-1, 2)
-    return FeatureSet(audio, -audio[..., :4], torch.tensor(rows), label, [f"clip {row}" for row in rows], 9)
+    ids = [f"clip {row}" for row in rows]
+    audio, visual = heard.expand(-1, -1, 5).float(), -seen.expand(-1, -1, -1, 4).float()
+    return EventSet(audio, visual, torch.tensor(rows), label, ids, 9)
 
 
 def test_a_batch_is_one_index_into_the_features() -> None:
-    data = feature_set()
+    data = event_set()
     assert len(data) == 4
     batch = data[[Row(3, 1), Row(1)]]
     assert isinstance(batch, Batch)
     assert batch.audio.shape == (2, 2, 5)
     assert batch.visual.shape == (2, 2, 4)
-    assert batch.audio[:, :, 0].tolist() == [[10, 11], [100, 101]]  # row 3 shows clip 0
+    assert batch.audio[:, :, 0].tolist() == [[0, 1], [100, 101]]  # row 3 shows clip 0
     assert batch.visual[:, :, 0].tolist() == [[-10, -11], [-100, -101]]
     assert batch.label.tolist() == [[3, 3], [1, 1]]
     assert batch.id == ["clip 0", "clip 1"]
+    assert batch.seeds is None
 
 
 @pytest.mark.parametrize(("items", "size"), [(10, 3), (12, 4), (1, 64), (5, 1)])
 def test_every_item_comes_exactly_once_an_epoch(items: int, size: int) -> None:
-    batches = EpochBatches(items, size, views=3, shuffle=True, seed=1)
+    batches = EventBatches(items, size, views=3, shuffle=True, seed=1)
     for _ in range(3):
         epoch = list(batches)
         assert len(epoch) == len(batches) == -(-items // size)
@@ -161,7 +177,7 @@ def test_an_epoch_is_a_function_of_seed_and_number() -> None:
     def epochs(seed: int, before: int = 0) -> list[Any]:
         for _ in range(before):
             torch.rand(7)  # whatever else happened
-        batches = EpochBatches(50, 8, views=4, shuffle=True, seed=seed)
+        batches = EventBatches(50, 8, views=4, shuffle=True, seed=seed)
         return [list(batches) for _ in range(3)]
 
     state = torch.get_rng_state()
@@ -170,28 +186,28 @@ def test_an_epoch_is_a_function_of_seed_and_number() -> None:
     assert epochs(1, before=5) == one
     assert epochs(2) != one
     assert len({str(epoch) for epoch in one}) == 3
-    later = EpochBatches(50, 8, views=4, shuffle=True, seed=1)
-    loader = torch.utils.data.DataLoader(feature_set(), sampler=later, batch_size=None)
+    later = EventBatches(50, 8, views=4, shuffle=True, seed=1)
+    loader = torch.utils.data.DataLoader(event_set(), sampler=later, batch_size=None)
     _set_sampler_epoch(loader, 2)  # what Lightning's fit loop does, also when it resumes at the third epoch
     assert list(later) == one[2]
 
 
 def test_all_views_are_drawn_in_training_and_only_the_clip_itself_otherwise() -> None:
-    training = EpochBatches(300, 64, views=3, shuffle=True)
+    training = EventBatches(300, 64, views=3, shuffle=True)
     drawn = Counter(row.view for batch in training for row in batch)
     assert set(drawn) == {0, 1, 2}
     assert min(drawn.values()) > 60
-    still = EpochBatches(10, 4, views=3)
+    still = EventBatches(10, 4, views=3)
     for _ in range(2):
         assert [row for batch in still for row in batch] == [Row(item) for item in range(10)]
-    assert {row.view for batch in EpochBatches(10, 4, shuffle=True) for row in batch} == {0}
+    assert {row.view for batch in EventBatches(10, 4, shuffle=True) for row in batch} == {0}
 
 
-def events(*labels: list[int]) -> FeatureSet:
+def events(*labels: list[int]) -> EventSet:
     """Clips whose features say clip and segment: sound 10 * clip + segment, picture the negative; 9 is background."""
     clips, segments = len(labels), len(labels[0])
-    audio = (10.0 * torch.arange(clips)[:, None] + torch.arange(segments))[:, None, :, None]
-    return FeatureSet(audio, -audio, torch.arange(clips), torch.tensor(labels), [str(c) for c in range(clips)], 9)
+    audio = (10.0 * torch.arange(clips)[:, None] + torch.arange(segments))[..., None]
+    return EventSet(audio, -audio[:, None], torch.arange(clips), torch.tensor(labels), [str(c) for c in range(clips)], 9)
 
 
 def test_an_exchange_keeps_every_label_true() -> None:
@@ -214,7 +230,7 @@ def test_backwards_turns_sound_picture_and_label() -> None:
 def test_partners_are_of_the_same_class_and_as_many_as_asked_for() -> None:
     data = events(*[[c, c, 9] for c in (1, 2, 3)] * 100)
     assert data.category.tolist() == [1, 2, 3] * 100
-    batches = EpochBatches(300, 64, shuffle=True, category=data.category, swap=0.8, reverse=0.25)
+    batches = EventBatches(300, 64, shuffle=True, category=data.category, swap=0.8, reverse=0.25)
     rows = [row for batch in batches for row in batch]
     for partner in ("picture", "sound"):
         pairs = [(row.item, getattr(row, partner)) for row in rows if getattr(row, partner) >= 0]
@@ -230,32 +246,36 @@ def test_partners_are_of_the_same_class_and_as_many_as_asked_for() -> None:
 
 def test_extract_writes_what_the_preprocessor_gives(cache: FakeCache, sources: list[Source]) -> None:
     source = sources[0]
-    assert not cache.has(source)
+    assert cache.missing(source, 2) == [("audio", 0), ("visual", 0), ("visual", 1)]
     assert extract(cache, {source: 2}, workers=0) == {}
-    assert cache.has(source)
-    assert cache.has(source, 1)
-    assert not cache.has(source, 2)
-    sample = cache.read(source)
-    assert isinstance(sample, Sample)
-    expected = Preprocessor(cache.preprocess)(preprocess_module.read_window(source.path, cache.preprocess))
-    torch.testing.assert_close(sample.audio, expected.audio, atol=0, rtol=0)
-    torch.testing.assert_close(sample.visual, expected.visual, atol=0, rtol=0)
-    augmented = cache.read(source, 1)
-    assert augmented.audio.shape == sample.audio.shape
-    assert not torch.equal(augmented.audio, sample.audio)
-    assert not torch.equal(augmented.visual, sample.visual)
+    assert cache.missing(source, 2) == []
+    assert cache.missing(source, 3) == [("visual", 2)]
+    clip = preprocess_module.read_window(source.path, cache.preprocess)
+    expected = Preprocessor(cache.preprocess)(clip)
+    assert torch.equal(cache.read(source, "audio"), expected.audio)
+    assert torch.equal(cache.read(source, "visual"), expected.visual)
+    assert torch.equal(cache.read(source, "visual", 0, slice(1, 2)), expected.visual[1:])
+    augmented = cache.read(source, "visual", 1)
+    assert augmented.shape == expected.visual.shape
+    assert not torch.equal(augmented, expected.visual)
+    live = Preprocessor(cache.preprocess)(clip, seeds=view_seeds(source.id, 1, len(clip.frames)))
+    assert torch.equal(live.visual, augmented)
+    assert torch.equal(live.audio, expected.audio)
 
 
-def count_makes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
-    made: list[tuple[str, list[int]]] = []
+def count_makes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[Part]]]:
+    made: list[tuple[str, list[Part]]] = []
     make = FakeCache.make
 
-    def counting(self: FakeCache, source: Source, views: Iterable[int], preprocessor: Preprocessor) -> None:
-        made.append((source.id, list(views)))
-        make(self, source, views, preprocessor)
+    def counting(self: FakeCache, source: Source, parts: Collection[Part], preprocessor: Preprocessor) -> None:
+        made.append((source.id, list(parts)))
+        make(self, source, parts, preprocessor)
 
     monkeypatch.setattr(FakeCache, "make", counting)
     return made
+
+
+BOTH: list[Part] = [("audio", 0), ("visual", 0)]
 
 
 def test_extraction_makes_only_what_is_missing(
@@ -263,11 +283,32 @@ def test_extraction_makes_only_what_is_missing(
 ) -> None:
     made = count_makes(monkeypatch)
     extract(cache, dict.fromkeys(sources[:2], 1), workers=0)
-    assert made == [("a", [0]), ("b.2", [0])]
+    assert made == [("a", BOTH), ("b.2", BOTH)]
     extract(cache, dict.fromkeys(sources[:2], 1), workers=0)
     assert len(made) == 2
     extract(cache, {sources[0]: 3, sources[2]: 1}, workers=0)
-    assert made[2:] == [("a", [1, 2]), ("-c", [0])]
+    assert made[2:] == [("a", [("visual", 1), ("visual", 2)]), ("-c", BOTH)]
+
+
+def test_another_sound_front_end_leaves_the_pictures_alone(
+    cache: FakeCache, sources: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(cache, {sources[0]: 2}, workers=0)
+    pictures = {part: cache.path(sources[0], *part).stat().st_mtime_ns for part in (("visual", 0), ("visual", 1))}
+    made, decoded = count_makes(monkeypatch), []
+    read = module.read_window
+    monkeypatch.setattr(
+        module, "read_window", lambda *a, **k: decoded.append((k["audio"], k["visual"])) or read(*a, **k)
+    )
+    other = FakeCache(numbers(f_min=50.0), folder=tmp_path / "cache")
+    extract(other, {sources[0]: 2}, workers=0)
+    assert made == [("a", [("audio", 0)])]
+    assert decoded == [(True, False)]  # no picture is decoded for it
+    assert {part: other.path(sources[0], *part).stat().st_mtime_ns for part in pictures} == pictures
+    assert not torch.equal(other.read(sources[0], "audio"), cache.read(sources[0], "audio"))
+    extract(FakeCache(numbers(size=17), folder=tmp_path / "cache"), {sources[0]: 1}, workers=0)
+    assert made[1:] == [("a", [("visual", 0)])]
+    assert decoded[1:] == [(False, True)]
 
 
 def test_extraction_goes_on_after_an_interruption(
@@ -275,10 +316,10 @@ def test_extraction_goes_on_after_an_interruption(
 ) -> None:
     make = FakeCache.make
 
-    def interrupted(self: FakeCache, source: Source, views: Iterable[int], preprocessor: Preprocessor) -> None:
+    def interrupted(self: FakeCache, source: Source, parts: Collection[Part], preprocessor: Preprocessor) -> None:
         if source.id == "b.2":
             raise KeyboardInterrupt
-        make(self, source, views, preprocessor)
+        make(self, source, parts, preprocessor)
 
     with monkeypatch.context() as patch:
         patch.setattr(FakeCache, "make", interrupted)
@@ -287,13 +328,13 @@ def test_extraction_goes_on_after_an_interruption(
     assert [cache.has(source) for source in sources] == [True, False, False]
     made = count_makes(monkeypatch)
     extract(cache, dict.fromkeys(sources, 1), workers=0)
-    assert made == [("b.2", [0]), ("-c", [0])]
+    assert made == [("b.2", BOTH), ("-c", BOTH)]
 
 
 def test_a_changed_video_is_extracted_anew(cache: FakeCache, sources: list[Source], tmp_path: Path) -> None:
     source = sources[0]
     extract(cache, {source: 1}, workers=0)
-    before = cache.read(source)
+    before = cache.read(source, "audio"), cache.read(source, "visual")
     stat = source.path.stat()
     os.utime(source.path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     assert not cache.has(source)
@@ -301,27 +342,44 @@ def test_a_changed_video_is_extracted_anew(cache: FakeCache, sources: list[Sourc
     write_media(source.path, other, Sound(codec="pcm_s16le", format="s16", clicks=(0.5,)))
     assert extract(cache, {source: 1}, workers=0) == {}
     assert cache.has(source)
-    assert not torch.equal(cache.read(source).visual, before.visual)
-    assert not torch.equal(cache.read(source).audio, before.audio)
+    assert not torch.equal(cache.read(source, "audio"), before[0])
+    assert not torch.equal(cache.read(source, "visual"), before[1])
     source.path.unlink()
     assert not cache.has(source)
     assert list(tmp_path.rglob("*.safetensors"))
 
 
 def _grey(size: tuple[int, int]) -> Any:
-    import numpy as np
-
     return np.full((*size, 3), 90, dtype=np.uint8)
 
 
-@pytest.mark.parametrize("option", [{"on_damage": "pad"}, {"on_missing_audio": "silence"}], ids=str)
+@pytest.mark.parametrize(
+    ("option", "again"),
+    [({"on_damage": "pad"}, BOTH), ({"on_missing_audio": "silence"}, [("audio", 0)])],
+    ids=str,
+)
 def test_another_way_of_reading_is_another_feature(
-    option: dict[str, Any], cache: FakeCache, sources: list[Source], tmp_path: Path
+    option: dict[str, Any], again: list[Part], cache: FakeCache, sources: list[Source], tmp_path: Path
 ) -> None:
     extract(cache, {sources[0]: 1}, workers=0)
     lenient = FakeCache(cache.preprocess, folder=tmp_path / "cache", **option)
-    assert lenient.folder == cache.folder
-    assert not lenient.has(sources[0])
+    assert lenient.folders == cache.folders
+    assert lenient.missing(sources[0], 1) == again
+
+
+def test_sound_of_its_own_file_is_part_of_the_stamp(cache: FakeCache, sources: list[Source], tmp_path: Path) -> None:
+    sound = tmp_path / "a.wav"
+    soundfile.write(sound, np.full(32_000, 0.25, np.float32), 16_000)
+    source = Source("a", sources[0].path, sound)
+    extract(cache, {sources[0]: 1}, workers=0)
+    own = cache.read(sources[0], "audio")
+    assert cache.missing(source, 1) == [("audio", 0)]
+    extract(cache, {source: 1}, workers=0)
+    assert not torch.equal(cache.read(source, "audio"), own)
+    os.utime(sound, ns=(1, 1))
+    assert cache.missing(source, 1) == [("audio", 0)]
+    sound.unlink()
+    assert cache.missing(source, 1) == [("audio", 0)]
 
 
 def test_other_numbers_clips_and_views_have_other_places(sources: list[Source], tmp_path: Path) -> None:
@@ -329,16 +387,18 @@ def test_other_numbers_clips_and_views_have_other_places(sources: list[Source], 
     cache, other = FakeCache(numbers(), folder=folder), FakeCache(numbers(size=17), folder=folder)
     moved = Source("a", tmp_path / "elsewhere" / "a.mkv")
     places = {
-        cache.path(sources[0]),
-        cache.path(sources[0], 1),
-        cache.path(sources[1]),
-        cache.path(moved),
-        other.path(sources[0]),
+        cache.path(sources[0], "audio"),
+        cache.path(sources[0], "visual"),
+        cache.path(sources[0], "visual", 1),
+        cache.path(sources[1], "visual"),
+        cache.path(moved, "visual"),
+        other.path(sources[0], "visual"),
     }
-    assert len(places) == 5
-    assert numbers().fingerprint() in cache.path(sources[0]).parts
+    assert len(places) == 6
+    for modality in ("audio", "visual"):
+        assert numbers().fingerprint(modality) in cache.path(sources[0], modality).parts
     extract(cache, {sources[0]: 1}, workers=0)
-    assert not other.has(sources[0])
+    assert other.missing(sources[0], 1) == [("visual", 0)]
 
 
 def test_views_of_another_augmentation_are_made_anew(
@@ -346,16 +406,18 @@ def test_views_of_another_augmentation_are_made_anew(
 ) -> None:
     extract(cache, {sources[0]: 2}, workers=0)
     monkeypatch.setattr(module, "AUGMENT_VERSION", module.AUGMENT_VERSION + 1)
-    assert cache.has(sources[0])
-    assert not cache.has(sources[0], 1)
+    assert cache.missing(sources[0], 2) == [("visual", 1)]
 
 
+@pytest.mark.parametrize("modality", ["audio", "visual"])
 @pytest.mark.parametrize("content", [b"", b"no tensors", None])
-def test_a_damaged_cache_file_counts_as_absent(content: bytes | None, cache: FakeCache, sources: list[Source]) -> None:
+def test_a_damaged_cache_file_counts_as_absent(
+    content: bytes | None, modality: Modality, cache: FakeCache, sources: list[Source]
+) -> None:
     extract(cache, {sources[0]: 1}, workers=0)
-    file = cache.path(sources[0])
+    file = cache.path(sources[0], modality)
     file.write_bytes(file.read_bytes()[:-7] if content is None else content)
-    assert not cache.has(sources[0])
+    assert cache.missing(sources[0], 1) == [(modality, 0)]
     assert extract(cache, {sources[0]: 1}, workers=0) == {}
     assert cache.has(sources[0])
 
@@ -375,12 +437,12 @@ def test_a_kill_while_writing_leaves_nothing_that_can_be_read(
         with pytest.raises(Killed):
             extract(cache, {sources[1]: 1}, workers=0)
     assert not cache.has(sources[1])
-    assert not cache.path(sources[1]).exists()
+    assert not cache.path(sources[1], "audio").exists()
     (left,) = files(cache)
     assert left.endswith(".tmp")
     assert extract(cache, {sources[1]: 1}, workers=0) == {}
     assert cache.has(sources[1])
-    assert files(cache) == [cache.path(sources[1]).name]
+    assert files(cache) == ["audio/b.2@0.safetensors", "visual/b.2@0.safetensors"]
 
 
 def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_are_not(
@@ -389,12 +451,14 @@ def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_are_not(
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     alive = os.getppid()
-    folder = cache.path(sources[0]).parent
-    folder.mkdir(parents=True)
-    for pid in (gone.pid, alive):
-        (folder / f"b.2@0.{pid}.tmp").write_bytes(b"half")
+    for modality in ("audio", "visual"):
+        folder = cache.path(sources[0], modality).parent
+        folder.mkdir(parents=True)
+        for pid in (gone.pid, alive):
+            (folder / f"b.2@0.{pid}.tmp").write_bytes(b"half")
     extract(cache, {sources[0]: 1}, workers=0)
-    assert files(cache) == ["a@0.safetensors", f"b.2@0.{alive}.tmp"]
+    kept = ["a@0.safetensors", f"b.2@0.{alive}.tmp"]
+    assert files(cache) == [f"{modality}/{name}" for modality in ("audio", "visual") for name in kept]
 
 
 def test_one_broken_clip_stops_nothing_and_processes_give_the_same_as_none(
@@ -410,12 +474,10 @@ def test_one_broken_clip_stops_nothing_and_processes_give_the_same_as_none(
     assert all(f"{id_}.mkv" in reason for id_, reason in broken.items())
     assert extract(parallel, wanted, workers=2) == broken
     assert files(parallel) == files(cache)
-    assert len(files(cache)) == 6
+    assert len(files(cache)) == 9
     for source in sources:
-        for view in range(2):
-            one, two = cache.read(source, view), parallel.read(source, view)
-            torch.testing.assert_close(one.audio, two.audio)
-            torch.testing.assert_close(one.visual, two.visual)
+        for part in (("audio", 0), ("visual", 0), ("visual", 1)):
+            torch.testing.assert_close(cache.read(source, *part), parallel.read(source, *part))
     assert not multiprocessing.active_children()
 
 
@@ -431,7 +493,7 @@ def test_a_worker_that_dies_loses_its_own_clip_alone(cache: FakeCache, sources: 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AVZOO_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
-    assert tmp_path in FeatureCache(numbers()).folder.parents
+    assert all(tmp_path in folder.parents for folder in FeatureCache(numbers()).folders.values())
     monkeypatch.delenv("AVZOO_CACHE")
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     assert cache_folder() == tmp_path / "home" / ".cache" / "avzoo"
@@ -440,7 +502,7 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 # -- the datamodule --------------------------------------------------------------------------------------------------
 
 
-class Table(AVDataModule):
+class Table(EventDataModule):
     """Rows given as they are."""
 
     def __init__(self, rows: dict[str, list[Item]], **options: Any) -> None:
@@ -471,8 +533,9 @@ def test_a_split_becomes_batches(sources: list[Source], tmp_path: Path) -> None:
     data = Table(rows(sources), cache=tmp_path / "cache", batch_size=2, views=2)
     data.extract(["train", "val"])
     data.setup("fit")
-    assert data.sets["train"].audio.shape == (2, 2, 2, 3)  # two clips on three rows, two views
-    assert data.sets["val"].audio.shape == (2, 1, 2, 3)
+    assert data.sets["train"].audio.shape == (2, 2, 3)  # two clips on three rows
+    assert data.sets["train"].visual.shape == (2, 2, 2, 3)  # two views of each
+    assert data.sets["val"].visual.shape == (2, 1, 2, 3)
     batches = list(data.train_dataloader())
     assert [len(batch.id) for batch in batches] == [2, 1]
     assert sorted(id_ for batch in batches for id_ in batch.id) == ["a", "a", "b.2"]
@@ -480,9 +543,9 @@ def test_a_split_becomes_batches(sources: list[Source], tmp_path: Path) -> None:
     assert labels == {(1, 2), (0, 0), (2, 0)}
     (val,) = data.val_dataloader()
     assert val.id == ["-c", "a"]
-    torch.testing.assert_close(val.audio[1], data.cache.read(sources[0]).audio)
-    assert data.cache.has(sources[0], 1)  # an id in two splits keeps the views of training
-    assert not data.cache.has(sources[2], 1)
+    torch.testing.assert_close(val.audio[1], data.cache.read(sources[0], "audio"))
+    assert data.cache.missing(sources[0], 2) == []  # an id in two splits keeps the views of training
+    assert data.cache.missing(sources[2], 2) == [("visual", 1)]
 
 
 def test_training_order_follows_the_seed(sources: list[Source], tmp_path: Path) -> None:
@@ -505,7 +568,7 @@ def test_clips_that_cannot_be_read_are_listed_never_skipped_in_silence(
     strict = Table(rows(sources), cache=tmp_path / "cache")
     with pytest.raises(MediaError, match=r"(?s)1 of 3 clips.*b\.2: .*b\.2\.mkv.*The others are done.*on_missing: skip"):
         strict.extract(["train", "val"])
-    assert strict.cache.has(sources[0])
+    assert not strict.cache.missing(sources[0], 1)
     with pytest.raises(MediaError, match="1 of 3 rows have no features"):
         strict.setup("fit")
     lenient = Table(rows(sources), cache=tmp_path / "cache", on_missing="skip")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from media import Picture, write_media
 from PIL import Image
 from torch import Tensor
 
@@ -19,9 +20,10 @@ from avzoo import cli, hub, inference, plot
 from avzoo.clip import Clip
 from avzoo.errors import AvzooError, DataNotFoundError, MediaError
 from avzoo.models import AVSDN
-from avzoo.preprocess import Sample
+from avzoo.preprocess import Preprocessor, Sample, read_window
 
 CLASSES = ["drone", "helicopter", "mandolin", "background"]
+LIGHT = {"audio_backbone": "vggish", "visual_backbone": "tf_efficientnet_lite0", "size": 16}
 
 
 class Brightness(AVSDN):
@@ -29,7 +31,7 @@ class Brightness(AVSDN):
 
     windows: list[float]
 
-    def logits(self, clip: Clip) -> Tensor:
+    def logits(self, clip: Clip, *, audio: bool = True, visual: bool = True) -> Tensor:
         self.windows.append(clip.start)
         bright = clip.frames.float().mean((1, 2, 3)) > 100
         return torch.stack([10.0 * bright, torch.zeros(10), torch.zeros(10), 10.0 * ~bright], -1)
@@ -160,13 +162,13 @@ def test_sound_of_its_own_file(model: Brightness, tmp_path: Path, monkeypatch: p
     heard: list[float] = []
     look = Brightness.logits
     monkeypatch.setattr(
-        Brightness, "logits", lambda self, clip: heard.append(float(clip.waveform.mean())) or look(self, clip)
+        Brightness, "logits", lambda self, clip, **_: heard.append(float(clip.waveform.mean())) or look(self, clip)
     )
     video = light(tmp_path / "a.mp4", 10, {1})
     soundfile.write(tmp_path / "a.wav", np.full(160_000, 0.25, np.float32), 16_000)
     assert said(avzoo.predict(video, model, audio=tmp_path / "a.wav"))[1] == "drone"
     assert heard == [pytest.approx(0.25, abs=1e-3)]
-    with pytest.raises(AvzooError, match="audio belongs to one video, 2 were given"):
+    with pytest.raises(AvzooError, match="is the sound of one video, 2 were given"):
         avzoo.predict([video, video], model, audio=tmp_path / "a.wav")
 
 
@@ -177,7 +179,7 @@ def test_a_model_in_training_answers_in_eval_mode(tmp_path: Path) -> None:
             return super().forward(audio, visual, lengths)
 
     network = Network(CLASSES, preprocess={"audio_backbone": "vggish", "visual_backbone": "tf_efficientnet_lite0"})
-    network._preprocessor = lambda _: Sample(torch.zeros(10, 128), torch.zeros(10, 2048))  # type: ignore[assignment]
+    network._preprocessor = lambda *_, **__: Sample(torch.zeros(10, 128), torch.zeros(10, 2048))  # type: ignore[assignment]
     network._preprocessor.device = network.device  # type: ignore[union-attr]
     network.train()
     avzoo.predict(light(tmp_path / "a.mp4", 10, set()), network)
@@ -237,3 +239,156 @@ def test_a_plot_of_a_long_video_reads_it_in_windows(
     monkeypatch.setattr(plot, "read_clip", lambda *a, **k: windows.append(k["seconds"]) or read(*a, **k))
     plot.timeline(answer, tmp_path / "a.png")
     assert windows == [30.0, 30.0, 15.0]
+
+
+# -- one modality, and sound in files of its own ---------------------------------------------------------------------
+
+
+class Loudness(AVSDN):
+    """Answers "drone" in every second that is louder than -20 dB; without sound "mandolin" throughout."""
+
+    asked: list[tuple[float, bool, bool, int]]
+
+    def logits(self, clip: Clip, *, audio: bool = True, visual: bool = True) -> Tensor:
+        self.asked.append((clip.start, audio, visual, len(clip.frames)))
+        if not audio:
+            return torch.tensor([0.0, 0.0, 10.0, 0.0]).expand(10, 4)
+        loud = clip.waveform.mean(0).unflatten(0, (10, -1)).abs().mean(1) > 0.1
+        return torch.stack([10.0 * loud, torch.zeros(10), torch.zeros(10), 10.0 * ~loud], -1)
+
+
+@pytest.fixture
+def ear() -> Loudness:
+    model = Loudness(CLASSES, preprocess={"audio_backbone": "vggish", "visual_backbone": "tf_efficientnet_lite0"})
+    model.asked = []
+    return model.eval()
+
+
+def bang(path: Path, seconds: float, loud: set[int]) -> Path:
+    """A sound file that is loud in the seconds of `loud` and silent elsewhere."""
+    level = np.repeat([0.25 * (second in loud) for second in range(int(seconds) + 1)], 16_000)
+    soundfile.write(path, level[: round(seconds * 16_000)], 16_000)
+    return path
+
+
+def silent(path: Path, seconds: float = 10) -> Path:
+    """A video without an audio stream."""
+    return write_media(path, Picture(codec="mpeg4", fps=2, size=(32, 32), seconds=seconds, b_frames=0))
+
+
+def test_a_sound_file_is_enough_for_the_sound(ear: Loudness, tmp_path: Path) -> None:
+    answer = avzoo.predict(bang(tmp_path / "a.wav", 23.6, {8, 9, 10, 23}), ear, modality="audio")
+    assert ear.asked == [(0.0, True, False, 0), (10.0, True, False, 0), (14.0, True, False, 0)]
+    assert [(e.start, e.end, e.label) for e in answer.events] == [
+        (8.0, 11.0, "drone"),
+        (23.0, pytest.approx(23.6), "drone"),
+    ]
+    assert answer.duration == pytest.approx(23.6)
+    with pytest.raises(MediaError, match="no video stream"):
+        avzoo.predict(tmp_path / "a.wav", ear)
+    with pytest.raises(MediaError, match="no video stream"):
+        avzoo.predict(tmp_path / "a.wav", ear, modality="visual")
+
+
+def test_a_silent_video_is_enough_for_the_pictures(ear: Loudness, tmp_path: Path) -> None:
+    video = silent(tmp_path / "a.mkv")
+    with pytest.raises(MediaError, match="no audio stream"):
+        avzoo.predict(video, ear)
+    with pytest.raises(MediaError, match="no audio stream"):
+        avzoo.predict(video, ear, modality="audio")
+    assert set(said(avzoo.predict(video, ear, modality="visual"))) == {"mandolin"}
+    assert ear.asked == [(0.0, False, True, 10)]
+
+
+@pytest.mark.parametrize("reads", ["audio", "visual"])
+def test_what_a_model_does_not_read_need_not_be_there(reads: str, tmp_path: Path) -> None:
+    class OneEyed(Loudness):
+        @property
+        def modalities(self) -> tuple[str, ...]:
+            return (reads,)
+
+    model = OneEyed(CLASSES, preprocess={"audio_backbone": "vggish", "visual_backbone": "tf_efficientnet_lite0"})
+    model.asked = []
+    file = bang(tmp_path / "a.wav", 10, {3}) if reads == "audio" else silent(tmp_path / "a.mkv")
+    avzoo.predict(file, model.eval())
+    assert model.asked == [(0.0, reads == "audio", reads == "visual", 0 if reads == "audio" else 10)]
+
+
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_a_folder_of_sounds_for_many_videos(as_folder: bool, ear: Loudness, tmp_path: Path) -> None:
+    for folder in ("video", "audio"):
+        (tmp_path / folder).mkdir()
+    videos = [silent(tmp_path / "video" / f"{name}.mkv") for name in "abc"]
+    bang(tmp_path / "audio" / "a.wav", 10, {1})
+    bang(tmp_path / "audio" / "b.flac", 10, {2})
+    (tmp_path / "audio" / "c.txt").touch()
+    given = videos[0].parent if as_folder else videos
+    answers = list(avzoo.predict(given, ear, audio=tmp_path / "audio"))
+    assert [[e.start for e in answer.events] for answer in answers] == [[1.0], [2.0], []]
+    assert [bool(answer.error) for answer in answers] == [False, False, True]
+    assert "holds no sound called c" in answers[2].error
+    single = avzoo.predict(videos[1], ear, audio=tmp_path / "audio")
+    assert [e.start for e in single.events] == [2.0]
+    with pytest.raises(DataNotFoundError, match="holds no sound called c"):
+        avzoo.predict(videos[2], ear, audio=tmp_path / "audio")
+
+
+def test_a_sound_of_another_length_is_an_error_or_damage(ear: Loudness, tmp_path: Path) -> None:
+    video, sound = silent(tmp_path / "a.mkv", 23), bang(tmp_path / "a.wav", 11, {3, 10})
+    with pytest.raises(MediaError, match=r"a\.mkv lasts 23\.\d* s and its sound, .*a\.wav, 11\.00 s"):
+        avzoo.predict(video, ear, audio=sound)
+    answer = avzoo.predict(video, ear, audio=sound, on_damage="pad")
+    assert [(e.start, e.end) for e in answer.events] == [(3.0, 4.0), (10.0, 11.0)]
+    assert "do not belong together" in answer.damage
+
+
+def test_a_folder_is_searched_for_what_the_modality_needs(ear: Loudness, tmp_path: Path) -> None:
+    bang(tmp_path / "a.wav", 10, {1})
+    with pytest.raises(DataNotFoundError, match="holds no video"):
+        avzoo.predict(tmp_path, ear)
+    light(tmp_path / "b.mp4", 10, set())
+    assert [answer.video.name for answer in avzoo.predict(tmp_path, ear, modality="audio")] == ["a.wav", "b.mp4"]
+    assert [answer.video.name for answer in avzoo.predict(tmp_path, ear, modality="visual")] == ["b.mp4"]
+
+
+def test_an_unknown_modality(ear: Loudness, tmp_path: Path) -> None:
+    with pytest.raises(AvzooError, match="modality is 'sound', expected one of"):
+        avzoo.predict(tmp_path / "a.wav", ear, modality="sound")  # type: ignore[call-overload]
+
+
+@pytest.mark.usefixtures("cheap_backbones")
+def test_a_model_gets_zeros_for_what_is_missing(tmp_path: Path) -> None:
+    model = AVSDN(CLASSES, visual_dim=1280, hidden_dim=8, preprocess=LIGHT)
+    sound, video = bang(tmp_path / "a.wav", 10, {1}), silent(tmp_path / "a.mkv")
+    sample = Preprocessor(model.preprocess)
+    heard = sample.audio(read_window(sound, model.preprocess, visual=False))[None]
+    seen = sample.visual(read_window(video, model.preprocess, audio=False))[None]
+    model.eval()
+    with torch.no_grad():
+        expected = {
+            "audio": model(heard, torch.zeros(1, 10, 1280)),
+            "visual": model(torch.zeros(1, 10, 128), seen),
+            "both": model(heard, seen),
+        }
+    answers = {
+        "audio": avzoo.predict(sound, model, modality="audio"),
+        "visual": avzoo.predict(video, model, modality="visual"),
+        "both": avzoo.predict(video, model, audio=sound),
+    }
+    for modality, answer in answers.items():
+        torch.testing.assert_close(answer.probabilities, expected[modality][0].softmax(-1))
+    assert not torch.equal(answers["audio"].probabilities, answers["both"].probabilities)
+
+
+def test_a_scene_is_the_mean_of_its_segments(tmp_path: Path) -> None:
+    class Scene(Loudness):
+        task = "clip"
+
+    model = Scene(CLASSES, preprocess={"audio_backbone": "vggish", "visual_backbone": "tf_efficientnet_lite0"})
+    model.asked = []
+    answer = avzoo.predict(bang(tmp_path / "a.wav", 10, {1, 2}), model.eval(), modality="audio")
+    assert answer.events == []
+    assert answer.clip is not None
+    assert dict(answer.clip)["background"] == pytest.approx(0.8, abs=0.01)
+    assert dict(answer.clip)["drone"] == pytest.approx(0.2, abs=0.01)
+    assert [segment.labels[0][0] for segment in answer.segments[:3]] == ["background", "drone", "drone"]

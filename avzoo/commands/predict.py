@@ -14,10 +14,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default="avsdn-avemix", help="a name of `avzoo list`, hf:owner/repo@commit, or a folder"
     )
-    parser.add_argument("--audio", type=Path, help="the sound of a single silent video, where it is a file of its own")
+    parser.add_argument("--audio", type=Path, help="the sound of a silent video; a folder holds that of many, by name")
+    parser.add_argument(
+        "--modality", choices=["both", "audio", "visual"], default="both", help="read the sound or the pictures alone"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object a video, on its own line")
     parser.add_argument(
         "--plot", type=Path, metavar="OUT.png", help="draw frames, sound and answers; a folder for many"
+    )
+    parser.add_argument(
+        "--submission", type=Path, metavar="OUT.csv", help="write the answers as the DCASE 2021 task 1B challenge wants"
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps")
     parser.add_argument("--top-k", type=int, default=5, help="labels kept per segment (default 5)")
@@ -32,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
     from avzoo import hub, inference, plot, registry
     from avzoo.errors import AvzooError
 
-    files = inference.find_videos(options.video)
+    files = inference.find_videos(options.video, options.modality)
     pictures = _pictures(files, options.plot)
     model = hub.load_ref(registry.parse_ref(options.model, paths=True), device=options.device)
     answers = inference.predict(
@@ -40,14 +46,19 @@ def run(options: argparse.Namespace) -> None:
         model,
         top_k=options.top_k,
         audio=options.audio,
+        modality=options.modality,
         on_missing_audio=options.on_missing_audio,
         on_damage=options.on_damage,
     )
     failed = 0
+    rows: list[tuple[str, str, dict[str, float]]] = []
     for answer, picture in zip(
         tqdm(answers, total=len(files), unit="video", disable=None if len(files) > 1 else True), pictures, strict=True
     ):
         failed += bool(answer.error)
+        if options.submission and answer.clip is not None:
+            name, scores = answer.video.stem, answer.probabilities.mean(0).tolist()
+            rows.append((f"audio/{name}.wav", f"video/{name}.mp4", dict(zip(answer.classes, scores, strict=True))))
         if options.json:
             tqdm.write(json.dumps(answer.to_dict()))
         elif answer.error:
@@ -57,12 +68,16 @@ def run(options: argparse.Namespace) -> None:
         if picture is None or answer.error:
             continue
         try:
-            plot.timeline(answer, picture, audio=options.audio)
+            plot.timeline(answer, picture, audio=inference.sound_of(answer.video, options.audio))
         except (AvzooError, OSError) as error:
             failed += 1
             tqdm.write(f"avzoo: {error}", file=sys.stderr)
         else:
             tqdm.write(f"  {picture}", file=sys.stderr if options.json else sys.stdout)
+    if options.submission and not failed:
+        from avzoo.data.tau_lists import write_submission
+
+        print(f"submission: {write_submission(options.submission, rows)}", file=sys.stderr)
     if failed:
         if len(files) > 1:
             print(f"avzoo: {failed} of {len(files)} failed", file=sys.stderr)

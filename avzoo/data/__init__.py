@@ -9,10 +9,11 @@ if TYPE_CHECKING:
     from avzoo.data.ave import AVE
     from avzoo.data.base import AVDataModule, Item
     from avzoo.data.synthetic import Synthetic
+    from avzoo.data.tau import TAU
 
-__all__ = ["AVE", "AVDataModule", "Item", "Synthetic"]
+__all__ = ["AVE", "TAU", "AVDataModule", "Item", "Synthetic"]
 
-_HOME = {"AVE": "ave", "AVDataModule": "base", "Item": "base", "Synthetic": "synthetic"}
+_HOME = {"AVE": "ave", "AVDataModule": "base", "Item": "base", "Synthetic": "synthetic", "TAU": "tau"}
 
 
 def __getattr__(name: str) -> Any:

@@ -28,10 +28,12 @@ from typing import Any, Literal, NamedTuple
 import h5py
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from avzoo.data.base import BACKGROUND, AVDataModule, FeatureSet, Item, Split, segment_labels
+from avzoo.data.base import BACKGROUND, Item, Split
+from avzoo.data.events import EventDataModule, EventSet, segment_labels
 from avzoo.errors import AnnotationError, AvzooError, ClassMismatchError, DataNotFoundError, did_you_mean
-from avzoo.preprocess import Preprocess
+from avzoo.preprocess import Batch, Preprocess
 
 # The official order: that of first appearance in AVE's Annotations.txt. Never join or split names by commas.
 AVE_CLASSES = (
@@ -43,7 +45,7 @@ AVE_CLASSES = (
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
-class AVE(AVDataModule):
+class AVE(EventDataModule):
     """AVE, or any dataset in its layout; `classes` end with the background.
 
     A line that a split list has and `Annotations.txt` has not is used as it stands (its class must be known); lines of
@@ -65,7 +67,7 @@ class AVE(AVDataModule):
         preprocess: The numbers of the signal path; on the command line the top-level `preprocess` sets them.
         batch_size: Clips a step.
         views: Views of a training clip, see `AVDataModule`; 1 with `features`, which cannot be augmented.
-        swap: Share of training clips with another clip's pictures or sound in their event, see `AVDataModule`.
+        swap: Share of training clips with another clip's pictures or sound in their event, see `EventDataModule`.
         reverse: Share of training clips that run backwards, second by second.
         cache: Where features are kept; default `$AVZOO_CACHE`, else `~/.cache/avzoo`.
         workers: Processes that extract features; 0 extracts in this process, None takes one per CPU core.
@@ -145,7 +147,7 @@ class AVE(AVDataModule):
         more = read_annotations(self.extra / "trainSet.txt", seconds=self.preprocess.seconds, classes=self.classes)
         return own + [replace(item, key=f"{self.extra.name}/{item.key}") for item in more]
 
-    def load(self, split: Split) -> FeatureSet:
+    def load(self, split: Split) -> Dataset[Batch]:
         """The features and labels of a split in memory, from the cache or from the authors' files."""
         if self.features is None:
             return super().load(split)
@@ -168,7 +170,7 @@ class AVE(AVDataModule):
             audio, visual = torch.cat([audio, heard]), torch.cat([visual, seen])
             label = torch.cat([label, label.new_full((clips, label.shape[1]), len(self.classes) - 1)])
             ids += [f"noisy#{row}" for row in range(clips)]
-        return FeatureSet(audio[:, None], visual[:, None], torch.arange(len(ids)), label, ids, len(self.classes) - 1)
+        return EventSet(audio, visual[:, None], torch.arange(len(ids)), label, ids, len(self.classes) - 1)
 
     def extract(self, splits: Sequence[Split]) -> None:
         """Say which lines have no counterpart, then extract what is missing; nothing to do with `features`."""

@@ -1,9 +1,15 @@
 """The feature cache: what `avzoo extract` writes and training reads.
 
-`<cache>/features/<fingerprint>/<folder of the videos, hashed>/<id>@<view>.safetensors`. The fingerprint covers every
-number of the signal path and the backbones' weights; each file also records its video's size and time of change. So
-a stale feature is never read: it is extracted anew. A file appears whole or not at all, which makes extraction
-resumable after a kill, and many processes may share a cache.
+```
+<cache>/features/<fingerprint of a modality>/<folder of the media, hashed>/<id>@<view>.safetensors
+```
+
+Sound and pictures are kept apart, each under the fingerprint of its own numbers of the signal path and its backbone's
+weights; each file also records its media file's size and time of change. So a stale feature is never read: it is
+extracted anew, and another sound front-end leaves the pictures alone. A file appears whole or not at all, which makes
+extraction resumable after a kill, and many processes may share a cache.
+
+View 0 is the clip as it is; further views hold augmented pictures (see `avzoo.augment`).
 """
 
 from __future__ import annotations
@@ -14,7 +20,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -24,19 +30,25 @@ from typing import Literal
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 from tqdm import tqdm
 
-from avzoo.augment import AUGMENT_VERSION, augment
+from avzoo.augment import AUGMENT_VERSION, view_seeds
 from avzoo.errors import AvzooError
-from avzoo.preprocess import Preprocess, Preprocessor, Sample, read_window
+from avzoo.preprocess import Preprocess, Preprocessor, read_window
+
+
+Modality = Literal["audio", "visual"]
+Part = tuple[Modality, int]  # a modality and a view of it
 
 
 @dataclass(frozen=True)
 class Source:
-    """A clip to extract: its id and its video."""
+    """A clip to extract: its id, its video, and the file of its sound where that is another."""
 
     id: str
     path: Path
+    audio: Path | None = None
 
 
 def cache_folder() -> Path:
@@ -63,50 +75,71 @@ class FeatureCache:
         on_damage: Literal["error", "pad"] = "error",
     ) -> None:
         self.preprocess = preprocess
-        self.folder = (folder or cache_folder()) / "features" / preprocess.fingerprint()
+        base = (folder or cache_folder()) / "features"
+        self.folders: dict[Modality, Path] = {
+            "audio": base / preprocess.fingerprint("audio"),
+            "visual": base / preprocess.fingerprint("visual"),
+        }
         self.on_missing_audio: Literal["error", "silence"] = on_missing_audio
         self.on_damage: Literal["error", "pad"] = on_damage
 
-    def path(self, source: Source, view: int = 0) -> Path:
+    def path(self, source: Source, modality: Modality, view: int = 0) -> Path:
         """Where the features of a clip's view are, or would be."""
         videos = hashlib.sha256(str(source.path.resolve().parent).encode()).hexdigest()[:12]
         suffix = f"@{view}" if view == 0 else f"@{view}-{AUGMENT_VERSION}"
-        return self.folder / videos / f"{source.id}{suffix}.safetensors"
+        return self.folders[modality] / videos / f"{source.id}{suffix}.safetensors"
 
-    def has(self, source: Source, view: int = 0) -> bool:
-        """Whether a view is there, whole and made from the video as it is now."""
+    def missing(self, source: Source, views: int) -> list[Part]:
+        """What of a clip is not there, whole and made from the media as they are now."""
+        parts: list[Part] = [("audio", 0), *(("visual", view) for view in range(views))]
+        return [part for part in parts if not self._has(source, *part)]
+
+    def _has(self, source: Source, modality: Modality, view: int) -> bool:
         try:
-            with safe_open(self.path(source, view), "pt") as file:
-                return bool((file.metadata() or {}).get("stamp") == self._stamp(source))
+            with safe_open(self.path(source, modality, view), "pt") as file:
+                return bool((file.metadata() or {}).get("stamp") == self._stamp(source, modality))
         except (OSError, SafetensorError):
             return False
 
-    def read(self, source: Source, view: int = 0) -> Sample:
-        """The cached features, `[segments, features]` each."""
-        with safe_open(self.path(source, view), "pt") as file:
-            return Sample(file.get_tensor("audio"), file.get_tensor("visual"))
+    def read(self, source: Source, modality: Modality, view: int = 0, segments: slice = slice(None)) -> Tensor:
+        """The cached features of some segments, `[segments, ...]`; nothing else of the file is read."""
+        with safe_open(self.path(source, modality, view), "pt") as file:
+            features: Tensor = file.get_slice("features")[segments]
+        return features
 
-    def make(self, source: Source, views: Iterable[int], preprocessor: Preprocessor) -> None:
-        """Decode a clip once and write the features of some views.
+    def make(self, source: Source, parts: Collection[Part], preprocessor: Preprocessor) -> None:
+        """Decode a clip once and write some of its features.
 
         Raises:
             AvzooError: If the clip is missing or cannot be read.
         """
+        modalities = {modality for modality, _ in parts}
         clip = read_window(
-            source.path, self.preprocess, on_missing_audio=self.on_missing_audio, on_damage=self.on_damage
+            source.path,
+            self.preprocess,
+            audio_path=source.audio,
+            on_missing_audio=self.on_missing_audio,
+            on_damage=self.on_damage,
+            audio="audio" in modalities,
+            visual="visual" in modalities,
         )
-        for view in views:
-            sample = preprocessor(clip if view == 0 else augment(clip, f"{source.id}/{view}"))
-            target = self.path(source, view)
+        for modality, view in parts:
+            if modality == "audio":
+                features = preprocessor.audio(clip)
+            else:
+                seeds = view_seeds(source.id, view, len(clip.frames)) if view else None
+                features = preprocessor.visual(clip, seeds)
+            target = self.path(source, modality, view)
             target.parent.mkdir(parents=True, exist_ok=True)
             unfinished = target.with_suffix(f".{os.getpid()}.tmp")
-            tensors = {"audio": sample.audio.cpu().contiguous(), "visual": sample.visual.cpu().contiguous()}
-            save_file(tensors, unfinished, {"stamp": self._stamp(source)})
+            save_file({"features": features.cpu().contiguous()}, unfinished, {"stamp": self._stamp(source, modality)})
             unfinished.replace(target)
 
-    def _stamp(self, source: Source) -> str:
-        status = source.path.stat()
-        return f"{status.st_size} {status.st_mtime_ns} {self.on_missing_audio} {self.on_damage}"
+    def _stamp(self, source: Source, modality: Modality) -> str:
+        files = [source.path, *([source.audio] if source.audio else [])] if modality == "audio" else [source.path]
+        facts = [f"{status.st_size} {status.st_mtime_ns}" for status in (file.stat() for file in files)]
+        rules = [self.on_missing_audio, self.on_damage] if modality == "audio" else [self.on_damage]
+        return " ".join([*facts, *rules])
 
 
 def extract(
@@ -116,21 +149,18 @@ def extract(
 
     Args:
         cache: Where the features go.
-        views: How many views of each clip are wanted.
+        views: How many views of each clip's pictures are wanted.
         workers: Processes; 0 uses this one, None one per CPU core (one on a GPU).
         device: Where the backbones run.
 
     Returns:
         The ids that failed, each with its reason.
     """
-    todo = {
-        source: missing
-        for source, count in views.items()
-        if (missing := [view for view in range(count) if not cache.has(source, view)])
-    }
+    todo = {source: missing for source, count in views.items() if (missing := cache.missing(source, count))}
     if not todo:
         return {}
-    for leftover in cache.folder.glob("*/*.tmp"):  # of a killed run; a live one writes under its own number
+    leftovers = [file for folder in cache.folders.values() for file in folder.glob("*/*.tmp")]
+    for leftover in leftovers:  # of a killed run; a live one writes under its own number
         number = leftover.suffixes[-2][1:]
         if number.isdigit() and not _alive(int(number)):
             leftover.unlink(missing_ok=True)
@@ -149,17 +179,17 @@ def extract(
 Result = tuple[Source, str | None]  # a clip, and why it failed
 
 
-def _in_this_process(cache: FeatureCache, todo: Mapping[Source, list[int]], device: str) -> Iterator[Result]:
+def _in_this_process(cache: FeatureCache, todo: Mapping[Source, list[Part]], device: str) -> Iterator[Result]:
     preprocessor = Preprocessor(cache.preprocess, device)
-    for source, views in todo.items():
-        yield source, _extract_one(cache, source, views, preprocessor)
+    for source, parts in todo.items():
+        yield source, _extract_one(cache, source, parts, preprocessor)
 
 
-def _in_workers(cache: FeatureCache, todo: Mapping[Source, list[int]], device: str, workers: int) -> Iterator[Result]:
+def _in_workers(cache: FeatureCache, todo: Mapping[Source, list[Part]], device: str, workers: int) -> Iterator[Result]:
     """Many processes; when one dies all its pool's jobs are lost, so the rest goes on in pools of one clip each."""
     lost = []
     with _pool(cache, device, workers) as pool:
-        jobs = {pool.submit(_extract_in_worker, cache, source, views): source for source, views in todo.items()}
+        jobs = {pool.submit(_extract_in_worker, cache, source, parts): source for source, parts in todo.items()}
         try:
             for job in as_completed(jobs):
                 try:
@@ -182,9 +212,9 @@ def _pool(cache: FeatureCache, device: str, workers: int) -> ProcessPoolExecutor
     return ProcessPoolExecutor(workers, context, _start_worker, (cache.preprocess, device))
 
 
-def _extract_one(cache: FeatureCache, source: Source, views: list[int], preprocessor: Preprocessor) -> str | None:
+def _extract_one(cache: FeatureCache, source: Source, parts: list[Part], preprocessor: Preprocessor) -> str | None:
     try:
-        cache.make(source, views, preprocessor)
+        cache.make(source, parts, preprocessor)
     except (AvzooError, OSError, RuntimeError, MemoryError) as error:
         return str(error) or type(error).__name__
     return None
@@ -213,8 +243,8 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _extract_in_worker(cache: FeatureCache, source: Source, views: list[int]) -> str | None:
-    return _extract_one(cache, source, views, _worker_preprocessor(cache.preprocess, _worker_device))
+def _extract_in_worker(cache: FeatureCache, source: Source, parts: list[Part]) -> str | None:
+    return _extract_one(cache, source, parts, _worker_preprocessor(cache.preprocess, _worker_device))
 
 
 def _alive(pid: int) -> bool:

@@ -34,7 +34,7 @@ class Synthetic(AVE):
         preprocess: The numbers of the signal path; on the command line the top-level `preprocess` sets them.
         batch_size: Clips a step.
         views: Views of a training clip, see `AVDataModule`.
-        swap: Share of training clips with another clip's pictures or sound in their event, see `AVDataModule`.
+        swap: Share of training clips with another clip's pictures or sound in their event, see `EventDataModule`.
         reverse: Share of training clips that run backwards, second by second.
         cache: Where features are kept; default `$AVZOO_CACHE`, else `~/.cache/avzoo`.
         workers: Processes that render and extract; 0 uses this one, None two for rendering and one per CPU core after.

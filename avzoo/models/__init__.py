@@ -3,8 +3,15 @@
 from avzoo.models.avsdn import AVSDN
 from avzoo.models.base import AVModule
 from avzoo.models.baselines import SegmentMLP
+from avzoo.models.joint_scalogram import JointScalogramNet
+from avzoo.models.secrnn_fusion import SECRNNFusion
 
 # What a checkpoint may name as its class; nothing else is ever built from one.
-MODELS: dict[str, type[AVModule]] = {"AVSDN": AVSDN, "SegmentMLP": SegmentMLP}
+MODELS: dict[str, type[AVModule]] = {
+    "AVSDN": AVSDN,
+    "JointScalogramNet": JointScalogramNet,
+    "SECRNNFusion": SECRNNFusion,
+    "SegmentMLP": SegmentMLP,
+}
 
-__all__ = ["AVSDN", "MODELS", "AVModule", "SegmentMLP"]
+__all__ = ["AVSDN", "MODELS", "AVModule", "JointScalogramNet", "SECRNNFusion", "SegmentMLP"]

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from avzoo.errors import AvzooError
 from avzoo.metrics import SegmentAccuracy
-from avzoo.models.base import AVModule
+from avzoo.models.base import AVModule, with_zeros
 from avzoo.preprocess import Batch, Preprocess
 
 State = tuple[Tensor, Tensor]  # hidden and cell state of an LSTM, each [directions, batch, hidden]
@@ -165,7 +165,9 @@ class AVSDN(AVModule):
         weight_decay: float = 0.0,
         preprocess: Preprocess | Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(classes, preprocess, SegmentAccuracy, "segment_accuracy")
+        with torch.device("cpu"):  # as in the base: metrics count for real, wherever the network is built
+            metrics = {"segment_accuracy": SegmentAccuracy()}
+        super().__init__(classes, preprocess, metrics)
         for name, given, allowed in (
             ("decoder_init", decoder_init, ("fusion", "visual", "audio", "label_guided")),
             ("loss", loss, ("bce", "mlsm_on_softmax", "ce")),
@@ -198,12 +200,12 @@ class AVSDN(AVModule):
         self.decoder = nn.LSTM(decoder_input, hidden_dim, batch_first=True, bidirectional=bidirectional)
         self.classifier = nn.Linear(directions * hidden_dim, len(classes))
 
-    def forward(self, audio: Tensor, visual: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def forward(self, audio: Tensor | None, visual: Tensor | None, lengths: Tensor | None = None) -> Tensor:
         """Score every segment.
 
         Args:
-            audio: `[batch, time, audio_dim]`; any `time`.
-            visual: `[batch, time, visual_dim]`, or `[batch, time, 49, visual_dim]` with attention.
+            audio: `[batch, time, audio_dim]`; any `time`. None is zero throughout.
+            visual: `[batch, time, visual_dim]`, or `[batch, time, 49, visual_dim]` with attention. None is zero.
             lengths: Int64 `[batch]`, segments that are real in a padded batch; None when all are.
 
         Returns:
@@ -214,10 +216,13 @@ class AVSDN(AVModule):
         """
         return self._decode(audio, visual, lengths)[0]
 
-    def _decode(self, audio: Tensor, visual: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def _decode(
+        self, audio: Tensor | None, visual: Tensor | None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """The logits, and the label-guided states' own video-level logits `[batch, classes]` if there are any."""
         regions = [self.attention.from_visual.out_features] if self.has_attention else []
         audio_form, visual_form = [self.input_dims[0]], [*regions, self.input_dims[1]]
+        audio, visual = with_zeros(audio, visual, audio_form, visual_form)
         if (
             [*audio.shape[2:]] != audio_form
             or [*visual.shape[2:]] != visual_form

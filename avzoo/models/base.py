@@ -8,11 +8,12 @@ from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 from avzoo.clip import Clip
 from avzoo.errors import AvzooError, ClassMismatchError
+from avzoo.metrics import Confusion
 from avzoo.preprocess import Batch, Preprocess, Preprocessor
 
 
@@ -25,51 +26,66 @@ class AVModule(L.LightningModule, ABC):
     Args:
         classes: Label order. For a segment task the last one is the background.
         preprocess: The numbers of the signal path that the features come from.
-        metric: What validation and test report.
-        metric_name: Its name; logged as `val_<name>` and `test_<name>`.
+        metrics: What validation and test report, by name, built on the CPU; each is logged as `val_<name>` and
+            `test_<name>`.
 
     Raises:
         AvzooError: If the classes are fewer than two or not distinct.
     """
 
     task: ClassVar[Literal["clip", "segment"]]
+    wholes: ClassVar[tuple[str, ...]] = ()  # parts that `init_from` takes over whole or not at all
 
     def __init__(
         self,
         classes: Sequence[str],
         preprocess: Preprocess | Mapping[str, Any] | None,
-        metric: type[Metric],
-        metric_name: str,
+        metrics: Mapping[str, Metric],
     ) -> None:
         super().__init__()
         if len(classes) < 2 or len(set(classes)) != len(classes):
             raise AvzooError(f"classes must be two or more distinct names, got {list(classes)}")
         self.classes = list(classes)
         self.preprocess = Preprocess.of(preprocess)
-        with torch.device("cpu"):  # a network may be built on the meta device, its metric counts for real
-            self.metric = metric()
-        self.metric_name = metric_name
+        with torch.device("cpu"):  # a network may be built on the meta device, its counts are real
+            self.metrics = nn.ModuleDict(dict(metrics))
+            self.confusion = Confusion(len(self.classes))
         self.name = type(self).__name__  # a loaded model is called by the name it was loaded by
         self._preprocessor: Preprocessor | None = None
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What its networks read: "audio", "visual" or both."""
+        return ("audio", "visual")
+
     @abstractmethod
-    def forward(self, audio: Tensor, visual: Tensor) -> Tensor:
-        """Scores before the softmax: `[batch, classes]` or `[batch, segments, classes]`."""
+    def forward(self, audio: Tensor | None, visual: Tensor | None) -> Tensor:
+        """Scores before the softmax, `[batch, segments, classes]`; None stands for a modality that is missing."""
 
     @abstractmethod
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:
         """The paper's training loss, a scalar."""
 
+    def fill_backbone(self) -> None:
+        """Fill a pretrained backbone that the model owns; nothing to do where all backbones are preprocessing."""
+
     @torch.no_grad()
-    def logits(self, clip: Clip) -> Tensor:
-        """The one path from media to scores: `[segments, classes]` or `[classes]`, on the CPU; always in eval mode."""
+    def logits(self, clip: Clip, *, audio: bool = True, visual: bool = True) -> Tensor:
+        """The one path from media to scores: `[segments, classes]`, on the CPU; always in eval mode.
+
+        Args:
+            clip: What `read_window` gave.
+            audio: Whether the model may hear.
+            visual: Whether the model may see.
+        """
         if self._preprocessor is None or self._preprocessor.device != self.device:
             self._preprocessor = Preprocessor(self.preprocess, self.device)
-        sample = self._preprocessor(clip)
+        wanted = {"audio": audio and "audio" in self.modalities, "visual": visual and "visual" in self.modalities}
+        sample = self._preprocessor(clip, **wanted)
         training = self.training
         self.eval()
         try:
-            scores: Tensor = self(sample.audio[None], sample.visual[None])
+            scores: Tensor = self(*(None if x is None else x[None] for x in sample))
         finally:
             self.train(training)
         return scores[0].float().cpu()
@@ -95,36 +111,65 @@ class AVModule(L.LightningModule, ABC):
 
     # -- the order of a step -----------------------------------------------------------------------------------------
 
-    def setup(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
-        """Refuse data with another label order."""
+    def setup(self, stage: str) -> None:
+        """Refuse data with another label order; before training, fill a backbone that the model owns."""
         data = getattr(self._trainer, "datamodule", None)
         if data is not None:
             self.check_classes(data.classes)
+        if stage == "fit":
+            self.fill_backbone()
+            self.take_over()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
+    def take_over(self) -> None:
+        """Called once before training; `avzoo fit` puts here what `init_from` asks for."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
         """One loss."""
         loss = self.loss(self(batch.audio, batch.visual), batch.label)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.label))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
-        """Loss and metric."""
+        """Loss and metrics."""
         self._evaluate("val", batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
-        """Loss and metric."""
-        self._evaluate("test", batch)
+        """Loss, metrics and confusion."""
+        self.confusion.update(self._evaluate("test", batch), batch.label)
 
-    def _evaluate(self, stage: str, batch: Batch) -> None:
+    def on_test_epoch_start(self) -> None:
+        """The confusion matrix is kept after a test, so it is cleared before one."""
+        self.confusion.reset()
+
+    def _evaluate(self, stage: str, batch: Batch) -> Tensor:
         logits = self(batch.audio, batch.visual)
-        self.metric.update(logits, batch.label)
         self.log(f"{stage}_loss", self.loss(logits, batch.label), batch_size=len(batch.label), sync_dist=True)
-        self.log(f"{stage}_{self.metric_name}", self.metric, prog_bar=True)
+        for name, metric in self.metrics.items():
+            metric.update(logits, batch.label)
+            self.log(f"{stage}_{name}", metric, prog_bar=True)
+        return logits
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the class, so that a checkpoint alone is enough to build the model again."""
+        """Name the class and the code, so that a checkpoint alone is enough to build the model again."""
         checkpoint["avzoo_model"] = type(self).__name__
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint with another label order."""
         self.check_classes(checkpoint["hyper_parameters"]["classes"], "the checkpoint")
+
+
+def with_zeros(
+    audio: Tensor | None, visual: Tensor | None, audio_form: Sequence[int], visual_form: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Sound and pictures `[batch, segments, *form]`; zeros stand in for the one that is None.
+
+    Raises:
+        AvzooError: If both are None.
+    """
+    if audio is None and visual is None:
+        raise AvzooError("neither sound nor pictures were given: a model needs one of them at least")
+    if audio is None:
+        audio = visual.new_zeros(*visual.shape[:2], *audio_form)  # type: ignore[union-attr]
+    if visual is None:
+        visual = audio.new_zeros(*audio.shape[:2], *visual_form)
+    return audio, visual

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avzoo.metrics import SegmentAccuracy
-from avzoo.models.base import AVModule
+from avzoo.models.base import AVModule, with_zeros
 from avzoo.preprocess import Preprocess
 
 
@@ -40,10 +40,12 @@ class SegmentMLP(AVModule):
         lr: float = 1e-3,
         preprocess: Preprocess | Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(classes, preprocess, SegmentAccuracy, "segment_accuracy")
+        with torch.device("cpu"):  # as in the base: metrics count for real, wherever the network is built
+            metrics = {"segment_accuracy": SegmentAccuracy()}
+        super().__init__(classes, preprocess, metrics)
         classes, preprocess = self.classes, self.preprocess.to_dict()  # plain JSON types, as checkpoints keep them
         self.save_hyperparameters()
-        self.lr = lr
+        self.lr, self.input_forms = lr, ([audio_dim], [visual_dim])
         self.network = nn.Sequential(
             nn.Linear(audio_dim + visual_dim, hidden_dim),
             nn.ReLU(),
@@ -51,9 +53,9 @@ class SegmentMLP(AVModule):
             nn.Linear(hidden_dim, len(classes)),
         )
 
-    def forward(self, audio: Tensor, visual: Tensor) -> Tensor:
+    def forward(self, audio: Tensor | None, visual: Tensor | None) -> Tensor:
         """Score `[batch, time, audio_dim]` and `[batch, time, visual_dim]`: logits `[batch, time, classes]`."""
-        logits: Tensor = self.network(torch.cat([audio, visual], dim=-1))
+        logits: Tensor = self.network(torch.cat(with_zeros(audio, visual, *self.input_forms), dim=-1))
         return logits
 
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:

@@ -1,0 +1,78 @@
+"""An image backbone that a model owns: resized pictures in, pooled features out."""
+
+from __future__ import annotations
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from avzoo import backbones
+from avzoo.errors import AvzooError
+from avzoo.preprocess import Preprocess, normalise
+
+
+class ImageEncoder(nn.Module):
+    """A timm network, `preprocess.visual_backbone`, with random weights until `fill` is called.
+
+    Args:
+        preprocess: Names the network, its pooling and its normalisation.
+        frozen: No gradient, always in eval mode: batch statistics stay as they are, stochastic depth is off.
+
+    Raises:
+        AvzooError: If the pictures are none of that network's (`visual_kind` is not "image").
+    """
+
+    def __init__(self, preprocess: Preprocess, *, frozen: bool = False) -> None:
+        super().__init__()
+        if preprocess.visual_kind != "image":
+            raise AvzooError(f"a model that owns its backbone reads visual_kind='image', not {preprocess.visual_kind!r}")
+        self.preprocess, self.frozen = preprocess, frozen
+        self.network = backbones.architecture(preprocess.visual_backbone, preprocess.pool)
+        if frozen:
+            self.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> ImageEncoder:
+        """Training mode, which a frozen encoder ignores, as does each batch norm whose scale is frozen."""
+        super().train(mode and not self.frozen)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.weight.requires_grad:
+                module.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Uint8 `[..., 3, size, size]` to features `[..., features]`."""
+        size = self.preprocess.size
+        if [*images.shape[-3:]] != [3, size, size]:
+            raise AvzooError(f"{self.preprocess.visual_backbone} reads [..., 3, {size}, {size}], got {list(images.shape)}")
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            features: Tensor = self.network(normalise(images.flatten(0, -4), self.preprocess))
+        return features.unflatten(0, images.shape[:-3])
+
+    def fill(self) -> None:
+        """Load the pretrained weights.
+
+        Raises:
+            DataNotFoundError: If they are not here and cannot be fetched.
+        """
+        p, device = self.preprocess, next(self.parameters()).device
+        pretrained = backbones.build(p.visual_backbone, p.pool).state_dict()
+        trains = {name: parameter.requires_grad for name, parameter in self.network.named_parameters()}
+        self.network.load_state_dict(pretrained, assign=True)
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(trains[name])
+        if device.type != "meta":
+            self.network.to(device)
+
+    def train_last(self, groups: int) -> None:
+        """Freeze all but the last groups of layers, by timm's own order from the input to the output.
+
+        Raises:
+            AvzooError: If there are fewer groups.
+        """
+        matcher = self.network.group_matcher(coarse=True)  # type: ignore[operator]
+        layers = timm.models.group_parameters(self.network, matcher)
+        if not 0 < groups <= len(layers):
+            raise AvzooError(f"{self.preprocess.visual_backbone} has {len(layers)} groups of layers, asked for {groups}")
+        last = {name for names in list(layers.values())[-groups:] for name in names}
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name in last)
