@@ -79,8 +79,9 @@ def render_card(entry: Checkpoint, model: AVModule, *, commit: str = "", picture
         "## What it knows",
         "",
         f"* Classes, in label order: {'; '.join(entry.classes)}",
-        f"* Signal path: windows of {p.seconds:g} s in {p.segments} segments; `{p.audio_backbone}` on sound at"
-        f" {p.sample_rate} Hz, `{p.visual_backbone}` on {p.fps:g} frame(s) a second at {p.size} x {p.size}",
+        f"* Signal path: windows of {p.seconds:g} s in {p.segments} segments;"
+        f" `{p.audio_backbone or p.audio_kind}` on sound at {p.sample_rate} Hz, "
+        f"`{p.visual_backbone}` on {p.fps:g} frame(s) a second at {p.size} x {p.size}",
         f"* Features: {entry.features}",
         "",
         "## What it does not know",

@@ -25,6 +25,8 @@ from avzoo import bundle
 from avzoo.errors import AvzooError, BundleError, DataNotFoundError, HubError, UnknownModelError
 from avzoo.models import MODELS, AVModule
 
+SILENCE = 3  # s without a byte after which a transfer is begun anew, where it was
+
 
 @dataclass(frozen=True)
 class Located:
@@ -169,7 +171,25 @@ def _download(repo: str, revision: str) -> Path:
         # asking for half a minute before it says that it cannot connect.
         address = hf_hub_url(repo, "config.json", revision=revision)
         HfApi().get_hf_file_metadata(url=address, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=files))
+        with _patience():
+            return Path(snapshot_download(repo, revision=revision, allow_patterns=files))
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Give up a body that does not come within half a minute, unless `HF_HUB_DOWNLOAD_TIMEOUT` asks for other times.
+
+    The client waits so many seconds six times over, with pauses of one second; its 10 s make that more than a minute.
+    """
+    from huggingface_hub import constants
+
+    usual = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    if "HF_HUB_DOWNLOAD_TIMEOUT" not in os.environ:
+        constants.HF_HUB_DOWNLOAD_TIMEOUT = SILENCE
+    try:
+        yield
+    finally:
+        constants.HF_HUB_DOWNLOAD_TIMEOUT = usual
 
 
 def _is_whole(folder: Path) -> bool:

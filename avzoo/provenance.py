@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 import subprocess
@@ -12,6 +13,7 @@ from avzoo import __version__
 PACKAGES = ("torch", "torchvision", "torchaudio", "timm", "lightning", "av")
 
 
+@functools.cache
 def code_commit() -> str:
     """The last commit of the code and the recipes, 40 hex digits; empty where avzoo is not run from its repository."""
     command = ["git", "log", "-1", "--format=%H", "--", "avzoo", "recipes"]

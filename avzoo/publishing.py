@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avzoo import __version__, bundle, hub, inference, plot, registry
+from avzoo import __version__, bundle, hub, inference, plot, provenance, registry
 from avzoo.card import render_card
 from avzoo.data import rendering
 from avzoo.errors import AvzooError, BundleError, HubError
@@ -75,15 +74,16 @@ def publish(
         )
     folder = Path(out) if out is not None else Path("bundles") / name
     given = Path(ckpt)
-    if given.is_dir():
+    whole = (given / "golden.mp4").exists()  # a bundle that `publish` made; what `avzoo fit` leaves has no clip yet
+    if whole:
         model = _fitting(entry, bundle.read(given), given)
         commit = json.loads((given / "config.json").read_bytes())["commit"]
         card = render_card(entry, model, commit=commit, picture=(given / "timeline.png").exists())
         bundle.copy(given, folder, card=card)
     else:
-        _bundle_checkpoint(entry, given, folder)
-    # A bundle may come from another machine, whose decoder need not give the same last bits.
-    difference = bundle.golden_difference(folder, bundle.read(folder), media=not given.is_dir())
+        _bundle(entry, given, folder)
+    # A whole bundle may come from another machine, whose decoder need not give the same last bits.
+    difference = bundle.golden_difference(folder, bundle.read(folder), media=not whole)
     if difference > bundle.GOLDEN_TOLERANCE:
         raise BundleError(f"{folder} answers otherwise than {ckpt}: golden logits differ by {difference:.2g}")
     revision = _push(folder, repo, private) if push and repo else ""
@@ -102,12 +102,20 @@ def _fitting(entry: registry.Checkpoint, model: AVModule, source: Path) -> AVMod
     return model
 
 
-def _bundle_checkpoint(entry: registry.Checkpoint, ckpt: Path, folder: Path) -> None:
-    model = _fitting(entry, bundle.read_training_checkpoint(ckpt), ckpt)
-    recipe = ckpt.parent.parent / "recipe.yaml"
+def _bundle(entry: registry.Checkpoint, given: Path, folder: Path) -> None:
+    """Make a whole bundle of a checkpoint of `avzoo fit`, or of the bundle without a clip that it leaves."""
+    if given.is_dir():
+        model = _fitting(entry, bundle.read(given), given)
+        recipe = given / "recipe.yaml"
+        config = json.loads((given / "config.json").read_bytes())
+        commit, versions = config["commit"], config["versions"]
+    else:
+        model = _fitting(entry, bundle.read_training_checkpoint(given), given)
+        recipe = given.parent.parent / "recipe.yaml"
+        commit, versions = bundle.training_facts(given)
+        commit, versions = commit or provenance.code_commit(), versions or provenance.versions()
     if not recipe.exists():
         raise BundleError(f"{recipe} is missing: `avzoo fit` writes it beside the checkpoints")
-    commit = _code_commit()
     with tempfile.TemporaryDirectory() as scratch:
         known = [name for name in rendering.CLASSES if name in model.classes]
         enough = len(known) >= 3  # an event, and two others to be mistaken for it
@@ -121,17 +129,8 @@ def _bundle_checkpoint(entry: registry.Checkpoint, ckpt: Path, folder: Path) -> 
             card=render_card(entry, model, commit=commit),
             picture=plot.timeline(inference.predict(clip, model), Path(scratch) / "timeline.png"),
             commit=commit,
+            versions=versions,
         )
-
-
-def _code_commit() -> str:
-    """The last commit of the code and the recipes; empty where avzoo is not run from its repository."""
-    command = ["git", "log", "-1", "--format=%H", "--", "avzoo", "recipes"]
-    try:
-        done = subprocess.run(command, cwd=registry.PACKAGE.parent, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return done.stdout.strip()
 
 
 # -- the Hub --------------------------------------------------------------------------------------------------------
@@ -199,7 +198,9 @@ def write_entry(file: Path, name: str, lines: str) -> None:
     try:
         new.write_text(changed, encoding="utf-8")
         after = registry.read_registry(new)
-        if {**before, name: after[name]} != after or list(before) != list(after):
+        changed_entry = {name: after.checkpoints[name]}
+        same = {**before.checkpoints, **changed_entry} == after.checkpoints and before.backbones == after.backbones
+        if not same or list(before.checkpoints) != list(after.checkpoints):
             raise AvzooError(f"{file}: another entry would change: add these lines to {name} by hand:\n{lines}")
         new.replace(file)
     finally:

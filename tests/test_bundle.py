@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import multiprocessing
 import os
 import pickle
 import resource
@@ -16,16 +17,17 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import pytest
 import torch
 from media import Picture, Sound, write_media
 from safetensors.torch import load_file, save_file
 
-from avzoo import bundle
+from avzoo import bundle, provenance
+from avzoo.bundle import reading
 from avzoo.errors import BundleError, DataNotFoundError
-from avzoo.models import AVSDN
+from avzoo.models import AVSDN, MODELS
 from avzoo.preprocess import Sample
 
 CLASSES = ["drone", "bell", "background"]
@@ -64,8 +66,8 @@ class FakePreprocessor:
 
 @pytest.fixture
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle, "Preprocessor", FakePreprocessor)
-    monkeypatch.setattr(bundle, "read_window", lambda *_: None)
+    monkeypatch.setattr("avzoo.bundle.golden.Preprocessor", FakePreprocessor)
+    monkeypatch.setattr("avzoo.bundle.golden.read_window", lambda *_: None)
 
 
 def write(folder: Path, model: AVSDN, **options: Any) -> Path:
@@ -77,8 +79,8 @@ def write(folder: Path, model: AVSDN, **options: Any) -> Path:
 @pytest.fixture(scope="session")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundle, "Preprocessor", FakePreprocessor)
-        patch.setattr(bundle, "read_window", lambda *_: None)
+        patch.setattr("avzoo.bundle.golden.Preprocessor", FakePreprocessor)
+        patch.setattr("avzoo.bundle.golden.read_window", lambda *_: None)
         return write(tmp_path_factory.mktemp("pristine") / "bundle", network())
 
 
@@ -282,7 +284,7 @@ def test_a_bundle_with_somebodys_own_files_in_it_is_left_alone(good: Path) -> No
 
 
 @pytest.mark.usefixtures("cheap")
-@pytest.mark.parametrize("where", ["_golden", "manifest", "rename"])
+@pytest.mark.parametrize("where", ["golden", "manifest", "rename"])
 def test_a_failure_in_the_middle_leaves_the_old_bundle(where: str, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = bundle.manifest(good)
 
@@ -293,7 +295,7 @@ def test_a_failure_in_the_middle_leaves_the_old_bundle(where: str, good: Path, m
         real = Path.rename
         monkeypatch.setattr(Path, "rename", lambda p, to: fail() if p.name.endswith(".tmp") else real(p, to))
     else:
-        monkeypatch.setattr(bundle, where, fail)
+        monkeypatch.setattr(f"avzoo.bundle.writing.{where}", fail)
     with pytest.raises(OSError, match="no space"):
         write(good, network(seed=1))
     monkeypatch.undo()
@@ -306,10 +308,11 @@ PROGRAM = """
 import os, pathlib, signal, sys, torch
 torch.set_num_threads(1)
 from avzoo import bundle
+from avzoo.bundle import writing
 folder = pathlib.Path(sys.argv[1])
 model = bundle.read(folder)
 print(os.getpid(), bundle.golden_difference(folder, model), flush=True)
-bundle._golden = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+writing.golden = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 bundle.write(folder, model, recipe="", golden_clip=folder / "golden.mp4", card="never seen")
 """
 
@@ -321,7 +324,11 @@ def test_another_process_has_the_same_answers_and_killed_while_it_writes_leaves_
     before = bundle.manifest(good)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(good)], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", PROGRAM, str(good)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     child, difference = done.stdout.split()
@@ -329,12 +336,75 @@ def test_another_process_has_the_same_answers_and_killed_while_it_writes_leaves_
     assert (good.parent / f".bundle.{child}.tmp" / "README.md").read_text() == "never seen"
     assert bundle.manifest(good) == before
     monkeypatch.setattr(os, "getpid", lambda: int(child))  # in a container the next process has the same number
-    (good.parent / f".bundle.{child}.old").mkdir()
-    (good.parent / f".bundle.{child}.old" / "x").write_text("x")
+    for leftover in (f".bundle.{child}.old", ".bundle.99999999.tmp"):
+        (good.parent / leftover).mkdir()
+        (good.parent / leftover / "x").write_text("x")
     write(good, network(seed=1))
     assert bundle.manifest(good) != before
     assert bundle.golden_difference(good, bundle.read(good)) == 0
     assert sorted(p.name for p in good.parent.iterdir()) == ["a clip", "bundle"]
+
+
+def die_between_two_renames(folder: Path) -> None:
+    rename = Path.rename
+
+    def die(path: Path, to: Path) -> None:
+        if path.suffix == ".tmp":
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(path, to)
+
+    Path.rename = die  # type: ignore[assignment,method-assign]
+    bundle.write(folder, network(seed=2), recipe=RECIPE)
+
+
+@pytest.mark.usefixtures("cheap")
+@pytest.mark.parametrize("by", ["reading", "writing"])
+def test_what_a_process_that_was_killed_between_two_renames_left_is_put_back(by: str, good: Path) -> None:
+    before = bundle.manifest(good)
+    child = multiprocessing.get_context("fork").Process(target=die_between_two_renames, args=(good,))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert not good.exists()
+    if by == "reading":
+        assert bundle.read(good).classes == CLASSES
+        assert bundle.manifest(good) == before
+    write(good, network(seed=1))
+    assert bundle.golden_difference(good, bundle.read(good)) == 0
+    assert sorted(p.name for p in good.parent.iterdir()) == ["a clip", "bundle"]
+
+
+def test_what_a_process_that_still_runs_has_begun_is_left_alone(good: Path) -> None:
+    begun = good.parent / f".bundle.{os.getppid()}.tmp"
+    for other in (begun, good.parent / ".bundle.tmp", good.parent / ".bundle.1x.old", good.parent / ".bundle.7.bak"):
+        other.mkdir()
+    before = sorted(good.parent.iterdir())
+    bundle.write(good, network(), recipe=RECIPE)
+    assert sorted(good.parent.iterdir()) == before
+
+
+def test_a_bundle_may_lack_clip_card_and_picture(tmp_path: Path) -> None:
+    model = network()
+    folder = bundle.write(tmp_path / "plain", model, recipe=RECIPE, half=False)
+    assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors", "recipe.yaml"}
+    again = bundle.read(folder)
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
+    with pytest.raises(BundleError, match=r"golden\.safetensors is damaged or missing"):
+        bundle.golden_difference(folder, again)
+    sample = FakePreprocessor()(None)
+    bundle.write(folder, model, recipe=RECIPE, half=False, sample=sample)
+    assert bundle.golden_difference(folder, bundle.read(folder)) == 0
+    assert torch.equal(load_file(folder / "golden.safetensors")["visual"], sample.visual)
+    with pytest.raises(BundleError, match="need the sound and the pictures"):
+        bundle.write(folder, model, recipe=RECIPE, sample=Sample(sample.audio, None))
+
+
+def test_a_bundle_says_what_it_was_trained_with(tmp_path: Path) -> None:
+    folder = bundle.write(tmp_path / "b", network(), recipe=RECIPE)
+    assert (config(folder)["versions"], config(folder)["commit"]) == (provenance.versions(), provenance.code_commit())
+    bundle.write(folder, network(), recipe=RECIPE, versions={"torch": "1.0"}, commit="0" * 40)
+    assert (config(folder)["versions"], config(folder)["commit"]) == ({"torch": "1.0"}, "0" * 40)
+    assert bundle.read(folder).classes == CLASSES
 
 
 @pytest.mark.usefixtures("cheap")
@@ -367,6 +437,99 @@ def test_golden_outputs_that_cannot_be_compared_are_refused(good: Path) -> None:
     file.unlink()
     with pytest.raises(BundleError, match=r"golden\.safetensors is damaged or missing"):
         bundle.golden_difference(good, model)
+
+
+# -- bundles of earlier versions -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def format1(tmp_path: Path) -> Path:
+    """Written by the first version; nobody may write it again."""
+    return Path(shutil.copytree(Path(__file__).parent / "fixtures" / "format1", tmp_path / "format1"))
+
+
+def test_every_version_reads_format_1_and_answers_as_the_first_did(format1: Path) -> None:
+    written = bundle.sha256(format1 / "config.json")
+    assert written == "bd040e8eb61b3b564fa9e41b3db7a08c5fd8e5618d01f0839f9c1155876c31df"
+    model = bundle.read(format1, bundle.manifest(format1))
+    assert model.classes == CLASSES
+    assert (model.preprocess.audio_backbone, model.preprocess.segments) == ("avzoo-audio", 2)
+    assert not model.training
+    assert bundle.golden_difference(format1, model) <= bundle.GOLDEN_TOLERANCE
+    stored = load_file(format1 / "golden.safetensors")["logits"]
+    assert stored.tolist()[0] == pytest.approx([-0.3394, -0.3792, 0.6156], abs=1e-4)
+    assert bundle.read(format1).state_dict().keys() == model.state_dict().keys()
+
+
+def test_numbers_that_an_earlier_version_did_not_know_take_their_defaults(format1: Path) -> None:
+    numbers = config(format1)["preprocess"]
+    kept = {key: numbers[key] for key in ("seconds", "segments", "audio_backbone", "visual_backbone")}
+    assert bundle.read(edit(format1, preprocess=kept)).preprocess.to_dict() | numbers == (
+        bundle.read(format1).preprocess.to_dict()
+    )
+
+
+# -- models that hold a backbone -------------------------------------------------------------------------------------
+
+
+class Holder(AVSDN):
+    """Holds a frozen network whose weights are in no state dict; `fill_backbone` brings them."""
+
+    filled: ClassVar[bool] = True
+
+    def __init__(self, classes: list[str], **options: Any) -> None:
+        super().__init__(classes, **options)
+        self.seeing = torch.nn.Linear(2, 2)
+        self.register_state_dict_post_hook(Holder._forget)
+
+    @staticmethod
+    def _forget(_module: Any, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
+        for key in [key for key in state if key.startswith(f"{prefix}seeing.")]:
+            del state[key]
+
+    def fill_backbone(self) -> None:
+        if self.filled:
+            self.seeing.load_state_dict({"weight": torch.eye(2), "bias": torch.ones(2)}, assign=True)
+
+
+class Trainer(AVSDN):
+    """Holds a network that was trained with it: nothing may be put in its place."""
+
+    def __init__(self, classes: list[str], **options: Any) -> None:
+        super().__init__(classes, **options)
+        self.seeing = torch.nn.Linear(2, 2)
+
+    def fill_backbone(self) -> NoReturn:
+        pytest.fail("trained weights were thrown away")
+
+
+def test_a_trained_backbone_is_stored_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "Trainer", Trainer)
+    model = Trainer(CLASSES, audio_dim=128, visual_dim=1280, hidden_dim=4, preprocess=PREPROCESS)
+    folder = bundle.write(tmp_path / "b", model, recipe=RECIPE)
+    assert torch.equal(bundle.read(folder).seeing.weight, model.seeing.weight)
+    file = tmp_path / "best.ckpt"
+    torch.save(checkpoint(model, avzoo_model="Trainer"), file)
+    assert torch.equal(bundle.read_training_checkpoint(file).seeing.weight, model.seeing.weight)
+
+
+def test_a_frozen_backbone_that_a_model_holds_is_brought_and_not_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MODELS, "Holder", Holder)
+    sizes = {"audio_dim": 128, "visual_dim": 1280, "hidden_dim": 4}
+    model = Holder(CLASSES, **sizes, preprocess=PREPROCESS)
+    folder = bundle.write(tmp_path / "b", model, recipe=RECIPE)
+    assert not [key for key in weights(folder) if key.startswith("seeing")]
+    assert bundle.read(folder).seeing.weight.tolist() == [[1, 0], [0, 1]]
+    reweigh(folder, seeing__weight=torch.zeros(2, 2))
+    refused(folder, "tensor 'seeing.weight'", "no such tensor")
+    reweigh(folder, seeing__weight=None)
+    file = tmp_path / "best.ckpt"
+    torch.save(checkpoint(model, avzoo_model="Holder"), file)
+    assert bundle.read_training_checkpoint(file).seeing.bias.tolist() == [1, 1]
+    monkeypatch.setattr(Holder, "filled", False)
+    refused(folder, "needs 'seeing.weight', which no bundle and no backbone holds")
 
 
 # -- files -----------------------------------------------------------------------------------------------------------
@@ -567,7 +730,7 @@ def test_init_arguments_that_make_no_network_are_refused(key: str, value: object
         ("visual_backbone", "hf-hub:evil/model", ("hf-hub:evil/model", "no backbone")),
         ("visual_backbone", "resnet152.tv_in1k", ("trained on backbones", "resnet152")),
         ("visual_backbone", "/etc/passwd", ("no backbone",)),
-        ("audio_backbone", "tf_efficientnet_lite0", ("the first must read sound",)),
+        ("audio_backbone", "tf_efficientnet_lite0", ("which reads pictures",)),
         ("audio_backbone", 5, ("is of type int, expected str",)),
         ("audio_backbone", ["vggish"], ("expected str",)),
         ("size", 10**12, ("size = 1e+12 is out of range",)),
@@ -634,7 +797,7 @@ def test_a_config_of_2_mb_is_refused_unread(good: Path, monkeypatch: pytest.Monk
 
 
 def test_as_many_classes_as_a_config_can_hold_are_refused_at_once(good: Path) -> None:
-    refused(edit(good, classes=[str(index) for index in range(90_000)]), "classifier", "[90000")
+    refused(edit(good, classes=[str(index) for index in range(90_000)]), "90000 classes, more than 10000")
 
 
 # -- model.safetensors -----------------------------------------------------------------------------------------------
@@ -751,6 +914,40 @@ def test_a_truncated_file_is_refused(keep: float, good: Path) -> None:
     refused(reseal(good), "model.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("first", "after", "then", "read"),
+    [
+        ("published", 1, "changed", False),  # the last tensor is another
+        ("changed", -1, "published", False),  # what was read is not what lies there in the end
+        ("published", -1, "changed", True),  # what was read is what was published
+    ],
+)
+def test_what_was_hashed_is_what_is_used(
+    first: str, after: int, then: str, read: bool, good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is written to while it is read: after one tensor, or after the last."""
+    file = good / "model.safetensors"
+    stored = {key: value.clone() for key, value in weights(good).items()}  # not the file's own pages
+    content = file.read_bytes()
+    versions = {"published": content, "changed": content[:-1] + bytes([content[-1] ^ 1])}
+    seen: list[torch.Tensor] = []
+
+    def meanwhile(value: torch.Tensor) -> bool:
+        seen.append(value)
+        if len(seen) == after % (len(stored) + 1):
+            file.write_bytes(versions[then])
+        return True
+
+    monkeypatch.setattr(reading, "_is_finite", meanwhile)
+    file.write_bytes(versions[first])
+    if read:
+        state = bundle.read(good).state_dict()
+        assert all(torch.equal(value.float(), state[key]) for key, value in stored.items())
+    else:
+        refused(good, "not the file that was published")
+    assert file.read_bytes() == versions[then]
+
+
 def test_bytes_behind_the_tensors_are_refused(good: Path) -> None:
     head, data = header(good)
     refused(put(good, head, data + b"payload!"), "model.safetensors")
@@ -779,6 +976,25 @@ def test_a_training_checkpoint_comes_back(tmp_path: Path) -> None:
     assert again.classes == CLASSES
     assert again.preprocess == model.preprocess
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
+
+
+def test_a_training_checkpoint_says_what_made_it(tmp_path: Path) -> None:
+    file = tmp_path / "best.ckpt"
+    torch.save(checkpoint(network(), avzoo=provenance.training()), file)
+    assert bundle.training_facts(file) == (provenance.code_commit(), provenance.versions())
+    assert bundle.read_training_checkpoint(file).classes == CLASSES
+    for facts in (None, 5, {}, {"commit": 5, "versions": [1]}):
+        torch.save(checkpoint(network(), avzoo=facts), file)
+        assert bundle.training_facts(file) == ("", {})
+
+
+def test_the_commit_is_that_of_the_repository_if_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert len(provenance.code_commit()) in (0, 40)
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "avzoo" / "provenance.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert provenance.code_commit() == ""
+    monkeypatch.setenv("PATH", "")
+    assert provenance.code_commit() == ""
 
 
 class Evil:

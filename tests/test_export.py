@@ -43,7 +43,7 @@ def test_the_command_writes_a_file_that_answers_as_torch(
 ) -> None:
     model = network()
     golden = {name: value[0] for name, value in features(1).items()}
-    monkeypatch.setattr(bundle, "_golden", lambda *_: {**golden, "logits": torch.zeros(10, 3)})
+    monkeypatch.setattr("avzoo.bundle.writing.golden", lambda *_: {**golden, "logits": torch.zeros(10, 3)})
     (tmp_path / "clip").write_bytes(b"no film")
     folder = bundle.write(tmp_path / "b", model, recipe="", golden_clip=tmp_path / "clip", card="")
     out = tmp_path / "new" / "out.onnx"

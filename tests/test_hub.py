@@ -54,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = AVSDN(CLASSES, audio_dim=128, visual_dim=1280, hidden_dim=4, preprocess=PREPROCESS)
     sample = {"audio": torch.ones(10, 128), "visual": torch.ones(10, 1280), "logits": torch.ones(10, 3)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundle, "_golden", lambda *_: sample)
+        patch.setattr("avzoo.bundle.writing.golden", lambda *_: sample)
         return bundle.write(home / "b", model, recipe="seed: 0\n", golden_clip=home / "clip", card="---\n---\n# It\n")
 
 
@@ -321,6 +321,38 @@ def test_a_body_that_is_always_cut_short(fresh: Fresh, repo: Repo, server: HubSe
     assert time.monotonic() - started < 2 * PATIENCE  # five more tries, a second apart: a short outage passes
     server.faults.truncate = 0
     fresh(load, f"hf:me/it@{repo.head}", env=env)  # nothing half-written stayed behind
+
+
+@pytest.mark.parametrize(
+    "patience",
+    [
+        pytest.param({"HF_HUB_DOWNLOAD_TIMEOUT": "1"}, id="asked for"),
+        pytest.param({}, id="ours", marks=pytest.mark.slow),
+    ],
+)
+def test_a_body_that_never_comes(
+    fresh: Fresh, repo: Repo, server: HubServer, env: dict[str, str], patience: dict[str, str]
+) -> None:
+    server.faults.silence = 60
+    started = time.monotonic()
+    with pytest.raises(HubError, match=r"cannot be reached \(ReadTimeout\)"):
+        fresh(load, f"hf:me/it@{repo.head}", env=env | patience)
+    assert time.monotonic() - started < (20 if patience else 40)  # 11 s and 23 s, and what a busy machine adds
+
+
+def timeouts() -> tuple[float, float]:
+    """The client's while something is downloaded, and afterwards."""
+    from huggingface_hub import constants
+
+    with hub._patience():
+        during = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    return during, constants.HF_HUB_DOWNLOAD_TIMEOUT
+
+
+def test_a_silent_transfer_is_given_up_soon_unless_the_user_has_patience(fresh: Fresh, env: dict[str, str]) -> None:
+    assert fresh(timeouts, env=env) == [(hub.SILENCE, 10)]
+    assert fresh(timeouts, env=env | {"HF_HUB_DOWNLOAD_TIMEOUT": "45"}) == [(45, 45)]
+    assert 6 * hub.SILENCE + 5 < 30  # the client tries six times, a second apart
 
 
 def forget(repo: str) -> None:

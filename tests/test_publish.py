@@ -18,7 +18,7 @@ from conftest import CheapBackbone
 from fresh import Fresh
 from hub_server import READ, WRITE, HubServer
 
-from avzoo import backbones, bundle, card, cli, hub, publishing, registry
+from avzoo import backbones, bundle, card, cli, hub, provenance, publishing, registry
 from avzoo.errors import AvzooError, BundleError, ClassMismatchError, HubError
 from avzoo.models import AVSDN
 
@@ -66,6 +66,7 @@ def ckpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (run / "checkpoints").mkdir()
     (run / "recipe.yaml").write_text("seed_everything: 0\n")
     state = {"avzoo_model": "AVSDN", "hyper_parameters": dict(model.hparams), "state_dict": model.state_dict()}
+    state["avzoo"] = {"commit": "abcd" * 10, "versions": {"torch": "1.0"}}
     torch.save(state, run / "checkpoints" / "best.ckpt")
     return run / "checkpoints" / "best.ckpt"
 
@@ -91,7 +92,7 @@ def command(*arguments: str) -> str:
     widths = {"tf_efficientnet_lite0": 1280}
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
-        patch.setattr(backbones, "build", lambda name: CheapBackbone(widths.get(name, 128)))
+        patch.setattr(backbones, "build", lambda name, pool="": CheapBackbone(widths.get(name, 128)))  # noqa: ARG005
         torch.set_num_threads(1)
         cli._run(list(arguments))  # which raises, where main() prints and exits
     return out.getvalue()
@@ -182,6 +183,27 @@ def test_a_bundle_is_published_with_a_card_of_today(
     assert bundle.manifest(given) == bundle.manifest(ready)
     (said,) = fresh(command, "load", f"hf:me/new@{repo.head}", env=env)
     assert "verified against the bundle's own manifest (finds damage, not malice)" in said
+
+
+@pytest.mark.parametrize("made_by", ["a checkpoint that does not say what made it", "a bundle without a clip"])
+@pytest.mark.usefixtures("mine")
+def test_what_training_leaves_becomes_a_whole_bundle(made_by: str, ckpt: Path, tmp_path: Path) -> None:
+    given = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    given.parent.mkdir(parents=True)
+    if made_by.startswith("a checkpoint"):
+        (tmp_path / "run" / "recipe.yaml").write_text("seed_everything: 0\n")
+        torch.save({k: v for k, v in torch.load(ckpt, weights_only=True).items() if k != "avzoo"}, given)
+        commit, versions = provenance.code_commit(), provenance.versions()
+    else:
+        given, commit, versions = given.parent / "bundle", "1234" * 10, {"torch": "2.0"}
+        model = bundle.read_training_checkpoint(ckpt)
+        bundle.write(given, model, recipe="seed_everything: 0\n", half=False, commit=commit, versions=versions)
+    out = tmp_path / "out"
+    command("publish", "mine", "--ckpt", str(given), "--repo", "me/it", "--out", str(out))
+    assert {file.name for file in out.iterdir()} == {*bundle.FILES}
+    config = json.loads((out / "config.json").read_text())
+    assert (config["commit"], config["versions"]) == (commit, versions)
+    assert bundle.golden_difference(out, bundle.read(out)) == 0
 
 
 def test_a_bundle_for_the_package_is_written_without_a_hub(ready: Path, mine: Path, tmp_path: Path) -> None:
@@ -354,8 +376,9 @@ def test_the_card_says_what_the_entry_says(ready: Path) -> None:
     for fact in (ENTRY["about"], "CC-BY-4.0", "toys, rendered, CC0", "; ".join(CLASSES), "(timeline.png)"):
         assert fact in text
     assert "avzoo fit --config recipes/avsdn-avemix.yaml" in text
-    commit = json.loads((ready / "config.json").read_text())["commit"]
-    assert f"code at commit `{commit}`" in text if commit else "code at commit" not in text
+    config = json.loads((ready / "config.json").read_text())
+    assert (config["commit"], config["versions"]) == ("abcd" * 10, {"torch": "1.0"})  # of the training, not of today
+    assert f"code at commit `{'abcd' * 10}`" in text
 
 
 def test_a_licence_that_the_hub_does_not_know_is_named(ready: Path) -> None:
@@ -370,7 +393,7 @@ def use(snippet: str, folder: str) -> str:
     widths = {"tf_efficientnet_lite0": 1280}
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
-        patch.setattr(backbones, "build", lambda name: CheapBackbone(widths.get(name, 128)))
+        patch.setattr(backbones, "build", lambda name, pool="": CheapBackbone(widths.get(name, 128)))  # noqa: ARG005
         patch.chdir(folder)
         exec(snippet, {})
     return out.getvalue()
@@ -409,6 +432,13 @@ def test_info_says_who_vouches(ready: Path, capsys: pytest.CaptureFixture[str]) 
     assert "against the bundle's own manifest (finds damage, not malice)" in capsys.readouterr().out
     cli.main(["info", "avsdn-ave-weak"])  # no weights, and no torch needed
     assert "none are published" in capsys.readouterr().out
+
+
+def test_verify_says_what_a_bundle_lacks(ckpt: Path, tmp_path: Path) -> None:
+    plain = bundle.write(tmp_path / "plain", bundle.read_training_checkpoint(ckpt), recipe="")
+    said = command("verify", str(plain))
+    assert "golden features -> logits: not compared, the bundle has no golden.safetensors" in said
+    assert "golden.mp4 -> logits: not compared, the bundle has no golden.mp4" in said
 
 
 def test_verify_refuses_other_answers(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:

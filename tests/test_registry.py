@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import torch
 import yaml
 
 import avzoo
-from avzoo import bundle, hub, registry
+from avzoo import backbones, bundle, cli, hub, registry
 from avzoo.data import ave
 from avzoo.errors import AvzooError, BundleError, HubError, UnknownModelError
 from avzoo.models import MODELS
@@ -61,7 +62,7 @@ def write(folder: Path, document: object) -> Path:
 
 
 def test_entries_without_and_with_weights_are_read(tmp_path: Path) -> None:
-    entries = read_registry(write(tmp_path, {"own": ENTRY, "own-2": PUBLISHED}))
+    entries = read_registry(write(tmp_path, {"own": ENTRY, "own-2": PUBLISHED})).checkpoints
     assert list(entries) == ["own", "own-2"]
     assert entries["own"].weights is None
     assert entries["own"].classes == ("a", "background")
@@ -167,7 +168,116 @@ def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path: Path) -> None:
 
 def test_anchors_and_merges_are_yaml_as_usual(tmp_path: Path) -> None:
     text = yaml.safe_dump({"own": ENTRY}).replace("own:", "own: &own", 1) + "other:\n  <<: *own\n  about: Another\n"
-    assert read_registry(write(tmp_path, text))["other"].about == "Another"
+    assert read_registry(write(tmp_path, text)).checkpoints["other"].about == "Another"
+
+
+# -- backbones -------------------------------------------------------------------------------------------------------
+
+BACKBONE: dict[str, Any] = {
+    "kind": "image",
+    "about": "It sees",
+    "architecture": "test_resnet",
+    "source": "hf:me/eyes",
+    "revision": "0" * 40,
+    "sha256": SHA,
+    "licence": "MIT",
+    "features": 96,
+    "parameters": 376_320,
+    "size": 160,
+    "input": {"mean": [0.5, 0.5, 0.5], "size": 64},
+}
+EARS = {
+    **{key: BACKBONE[key] for key in ("about", "sha256", "licence", "features", "parameters")},
+    **{"kind": "audio", "architecture": "vggish", "source": "file:ears.safetensors"},
+}
+
+
+def seeing(**changes: Any) -> dict[str, Any]:
+    return {key: value for key, value in {**BACKBONE, **changes}.items() if value != "absent"}
+
+
+WRONG_BACKBONES: list[tuple[str, Any, str]] = [
+    ("*", None, "expected keys"),
+    ("weights", seeing(weights="x"), "is unknown"),
+    ("kind", seeing(kind="video"), "expected 'audio' or 'image', got 'video'"),
+    ("about", seeing(about="absent"), "expected a text, got None"),
+    ("architecture", seeing(architecture=5), "expected a text, got 5"),
+    ("architecture", {**EARS, "architecture": "resnet50"}, "expected 'avzoo-audio' or 'vggish' for sound"),
+    ("source", seeing(source="../eyes.pth"), "expected package:FILE"),
+    ("source", seeing(source="http://x.org/eyes.pth"), "expected package:FILE"),
+    ("source", seeing(source="file:../../eyes.pth"), "expected package:FILE"),
+    ("source", seeing(source="hf:me"), "expected package:FILE"),
+    ("sha256", seeing(sha256="absent"), "or null where nobody states it, got 'nothing'"),
+    ("sha256", seeing(sha256=SHA[:8]), "expected 64 hex digits or null"),
+    ("sha256", seeing(sha256=None), "may be null for https:// alone"),
+    ("licence", seeing(licence="absent"), "expected a text, or null"),
+    ("revision", seeing(revision="main"), "expected a commit of 40 hex digits, got 'main'"),
+    ("revision", seeing(revision="absent"), "expected a commit of 40 hex digits, got None"),
+    ("revision", seeing(source="file:eyes.pth"), "expected none but with hf:"),
+    ("features", seeing(features=0), "expected a number from 1, got 0"),
+    ("parameters", seeing(parameters="many"), "expected a number from 1"),
+    ("size", seeing(size="absent"), "expected a number from 1, got None"),
+    ("input", seeing(input={"mels": 64}), "expected size, interpolation, mean, std, for images alone"),
+    ("input", {**EARS, "input": {"size": 64}}, "for images alone"),
+    ("input.mean", seeing(input={"mean": [0.5]}), "got [0.5]"),
+    ("input.std", seeing(input={"std": 0.5}), "got 0.5"),
+    ("input.size", seeing(input={"size": "64"}), "got '64'"),
+]
+
+
+@pytest.mark.parametrize(("key", "entry", "words"), WRONG_BACKBONES, ids=lambda value: str(value)[:30])
+def test_an_error_in_a_backbone_names_file_entry_and_key(key: str, entry: Any, words: str, tmp_path: Path) -> None:
+    file = write(tmp_path, {"fine": ENTRY, "backbones": {"ears": EARS, "eyes": entry}})
+    with pytest.raises(AvzooError) as caught:
+        read_registry(file)
+    assert str(caught.value).startswith(f"{file}: backbone 'eyes', key {key!r}: ")
+    assert words in str(caught.value)
+
+
+def test_backbones_stand_apart_from_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path, {"own": ENTRY, "backbones": {"eyes": BACKBONE, "ears": EARS}})
+    found = read_registry(file)
+    assert (list(found.checkpoints), sorted(found.backbones)) == (["own"], ["ears", "eyes"])
+    assert found.backbones["eyes"].input == {"mean": (0.5, 0.5, 0.5), "size": 64}
+    assert "eyes" not in registry.backbones()
+    monkeypatch.setenv("AVZOO_REGISTRY", str(file))
+    assert {"eyes", "ears", "vggish"} <= registry.backbones().keys()
+    assert "eyes" not in list_models()
+    with pytest.raises(AvzooError, match="backbones: expected names with entries below them, got list"):
+        read_registry(write(tmp_path, {"backbones": ["eyes"]}))
+    write(tmp_path, {"backbones": {"vggish": EARS}})
+    with pytest.raises(AvzooError, match="entry 'vggish' has a name of avzoo's own"):
+        registry.backbones()
+
+
+@pytest.mark.parametrize("name", registry.backbones())
+def test_every_backbone_builds_and_is_what_its_metadata_says(name: str) -> None:
+    entry = registry.backbones()[name]
+    known = backbones.find(name)
+    network = backbones.build_empty(name)
+    assert (known.kind, known.licence) == (entry.kind, entry.licence)
+    assert backbones.feature_dim(name) == entry.features
+    assert sum(parameter.numel() for parameter in network.parameters()) == entry.parameters
+    if entry.kind == "image":
+        assert known.input["size"] == entry.size
+        shape = (1, 3, entry.size, entry.size)
+    else:
+        shape = (1, 1, known.input["mels"], known.input["frames"])
+    with torch.device("meta"):
+        assert network.eval()(torch.zeros(shape)).shape == (1, entry.features)
+
+
+def test_list_shows_backbones_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["list", "--backbones"])
+    said = capsys.readouterr().out
+    assert "vgg16.places365" in said
+    assert "avsdn" not in said
+    cli.main(["list", "--backbones", "vgg16.*", "--json"])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["name"] for row in rows] == ["vgg16.tv_in1k", "vgg16.places365"]
+    assert rows[0]["sha256"] == registry.backbones()["vgg16.tv_in1k"].sha256
+    with pytest.raises(UnknownModelError, match="no backbone's name matches 'nothing\\*'"):
+        cli._run(["list", "--backbones", "nothing*"])
 
 
 # -- finding ---------------------------------------------------------------------------------------------------------
@@ -339,7 +449,7 @@ def test_every_recipe_of_an_entry_is_named_like_it() -> None:
 def test_the_registry_needs_no_torch() -> None:
     program = (
         "import sys, avzoo; from avzoo import registry\n"
-        "assert avzoo.list_models('avsdn*') and registry.find('avsdn-ave').train_command\n"
+        "assert avzoo.list_models('avsdn*') and registry.find('avsdn-ave').train_command and registry.backbones()\n"
         "registry.parse_ref('hf:a/b')\n"
         "heavy = {'torch', 'lightning', 'timm', 'numpy', 'huggingface_hub', 'safetensors', 'av'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"

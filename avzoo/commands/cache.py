@@ -52,7 +52,7 @@ def _bundles(repos: frozenset[CachedRepoInfo]) -> Iterator[tuple[CachedRepoInfo,
         for revision in sorted(repo.revisions, key=lambda revision: revision.last_modified):
             names = {file.file_name for file in revision.files}
             # Judged by names alone, because a damaged copy has to be found too.
-            if repo.repo_id in listed or {"config.json", "model.safetensors", "golden.safetensors"} <= names:
+            if repo.repo_id in listed or {"config.json", "model.safetensors", "recipe.yaml"} <= names:
                 yield repo, revision
 
 

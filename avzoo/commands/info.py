@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
         rows["task"] = model.task
         rows["classes"] = "; ".join(model.classes)
         rows["signal path"] = (
-            f"{p.seconds:g} s in {p.segments} segments; {p.audio_backbone} at {p.sample_rate} Hz,"
+            f"{p.seconds:g} s in {p.segments} segments; {p.audio_backbone or p.audio_kind} at {p.sample_rate} Hz,"
             f" {p.visual_backbone} on {p.fps:g} frame(s) a second at {p.size} x {p.size}"
         )
         rows["folder"] = str(located.folder)

@@ -21,13 +21,14 @@ def run(options: argparse.Namespace) -> None:
     located = hub.locate(registry.parse_ref(options.name, paths=True), options.revision)
     model = located.read()
     print(f"{options.name}: files as {located.authority} has them")
-    for what, media, tolerance in (
-        ("golden features -> logits", False, bundle.GOLDEN_TOLERANCE),
-        ("golden.mp4 -> logits", True, MEDIA_TOLERANCE),
+    for what, file, tolerance in (
+        ("golden features -> logits", "golden.safetensors", bundle.GOLDEN_TOLERANCE),
+        ("golden.mp4 -> logits", "golden.mp4", MEDIA_TOLERANCE),
     ):
-        if media and not (located.folder / "golden.mp4").exists():
-            print(f"{what}: not compared, the bundle has no clip")
+        if not (located.folder / file).exists():
+            print(f"{what}: not compared, the bundle has no {file}")
             continue
+        media = file == "golden.mp4"
         difference = bundle.golden_difference(located.folder, model, media=media)
         if not difference <= tolerance:
             raise BundleError(

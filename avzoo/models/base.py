@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from avzoo import provenance
 from avzoo.clip import Clip
 from avzoo.errors import AvzooError, ClassMismatchError
 from avzoo.metrics import Confusion
@@ -49,7 +50,7 @@ class AVModule(L.LightningModule, ABC):
         self.preprocess = Preprocess.of(preprocess)
         with torch.device("cpu"):  # a network may be built on the meta device, its counts are real
             self.metrics = nn.ModuleDict(dict(metrics))
-            self.confusion = Confusion(len(self.classes))
+        self.confusion: Confusion | None = None  # of the last test
         self.name = type(self).__name__  # a loaded model is called by the name it was loaded by
         self._preprocessor: Preprocessor | None = None
 
@@ -135,11 +136,13 @@ class AVModule(L.LightningModule, ABC):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         """Loss, metrics and confusion."""
-        self.confusion.update(self._evaluate("test", batch), batch.label)
+        logits = self._evaluate("test", batch)
+        if self.confusion is not None:
+            self.confusion.update(logits, batch.label)
 
     def on_test_epoch_start(self) -> None:
-        """The confusion matrix is kept after a test, so it is cleared before one."""
-        self.confusion.reset()
+        """A confusion matrix of its own for every test."""
+        self.confusion = Confusion(len(self.classes)).to(self.device)
 
     def _evaluate(self, stage: str, batch: Batch) -> Tensor:
         logits = self(batch.audio, batch.visual)
@@ -152,6 +155,7 @@ class AVModule(L.LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name the class and the code, so that a checkpoint alone is enough to build the model again."""
         checkpoint["avzoo_model"] = type(self).__name__
+        checkpoint["avzoo"] = provenance.training()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint with another label order."""

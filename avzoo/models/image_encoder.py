@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -69,6 +68,8 @@ class ImageEncoder(nn.Module):
         Raises:
             AvzooError: If there are fewer groups.
         """
+        import timm
+
         matcher = self.network.group_matcher(coarse=True)  # type: ignore[operator]
         layers = timm.models.group_parameters(self.network, matcher)
         if not 0 < groups <= len(layers):
