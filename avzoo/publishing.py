@@ -117,10 +117,7 @@ def _bundle(entry: registry.Checkpoint, given: Path, folder: Path) -> None:
     if not recipe.exists():
         raise BundleError(f"{recipe} is missing: `avzoo fit` writes it beside the checkpoints")
     with tempfile.TemporaryDirectory() as scratch:
-        known = [name for name in rendering.CLASSES if name in model.classes]
-        enough = len(known) >= 3  # an event, and two others to be mistaken for it
-        script = rendering.script(GOLDEN_SEED, classes=known if enough else rendering.CLASSES)
-        clip = rendering.render(script, Path(scratch) / "golden.mp4")
+        clip = _golden_clip(model, Path(scratch) / "golden.mp4")
         bundle.write(
             folder,
             model,
@@ -131,6 +128,17 @@ def _bundle(entry: registry.Checkpoint, given: Path, folder: Path) -> None:
             commit=commit,
             versions=versions,
         )
+
+
+def _golden_clip(model: AVModule, path: Path) -> Path:
+    """Render what the model knows, as far as the generator does."""
+    if model.task == "clip":
+        scene = next((name for name in model.classes if name in rendering.SCENES), "park")
+        take = rendering.Take(scene, "lisbon", GOLDEN_SEED, 0, "none", GOLDEN_SEED)
+        return rendering.film(take, path, seconds=10, size=128, fps=8, sample_rate=16_000)
+    known = [name for name in rendering.CLASSES if name in model.classes]
+    enough = len(known) >= 3  # an event, and two others to be mistaken for it
+    return rendering.render(rendering.script(GOLDEN_SEED, classes=known if enough else rendering.CLASSES), path)
 
 
 # -- the Hub --------------------------------------------------------------------------------------------------------

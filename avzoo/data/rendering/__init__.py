@@ -22,5 +22,19 @@ from avzoo.data.rendering.datasets import (
     write_clips,
     write_tau,
 )
+from avzoo.data.rendering.scenes import SCENES, Take, film
 
-__all__ = ["BACKGROUND", "CLASSES", "VERSION", "Script", "render", "script", "write_ave", "write_clips", "write_tau"]
+__all__ = [
+    "BACKGROUND",
+    "CLASSES",
+    "SCENES",
+    "VERSION",
+    "Script",
+    "Take",
+    "film",
+    "render",
+    "script",
+    "write_ave",
+    "write_clips",
+    "write_tau",
+]

@@ -38,7 +38,7 @@ def encode(
     fps: int,
     sound: tuple[npt.NDArray[np.float32], int] | None,
 ) -> Path:
-    """Write RGB frames uint8 [size, size, 3] and a mono waveform with its rate (or no sound) as an mp4."""
+    """Write RGB frames uint8 [size, size, 3] and a waveform [samples] or [2, samples] with its rate, or none, as mp4."""
     if size < 16 or size % 2 or fps < 1:
         raise AvzooError(f"size must be even and at least 16 pixels and fps at least 1, given {size} and {fps}")
     with whole(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
@@ -46,15 +46,19 @@ def encode(
         options = {"preset": "veryfast", "crf": "21", "g": str(2 * fps), "threads": "1"}
         video = container.add_stream("libx264", rate=fps, options=options)
         video.width, video.height, video.pix_fmt = size, size, "yuv420p"
-        audio = None if sound is None else container.add_stream("aac", rate=sound[1], layout="mono", bit_rate=64_000)
+        audio = None
+        if sound is not None:
+            channels = np.atleast_2d(sound[0])
+            layout = ("mono", "stereo")[len(channels) - 1]
+            audio = container.add_stream("aac", rate=sound[1], layout=layout, bit_rate=64_000 * len(channels))
         for index, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame.pts, frame.time_base = index, Fraction(1, fps)
             container.mux(video.encode(frame))
         container.mux(video.encode())
         if audio is not None and sound is not None:
-            waveform, rate = sound
-            block = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")
+            rate = sound[1]
+            block = av.AudioFrame.from_ndarray(np.ascontiguousarray(channels), format="fltp", layout=layout)
             block.sample_rate, block.pts, block.time_base = rate, 0, Fraction(1, rate)
             container.mux(audio.encode(block))
             container.mux(audio.encode())

@@ -6,11 +6,13 @@ The names are the dataset's, in its official (alphabetical) order.
 from __future__ import annotations
 
 import wave
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from avzoo.data.rendering import scene_looks, scene_sounds
@@ -82,21 +84,39 @@ class Take:
         return f"{self.identifier}-{self.segment}"
 
 
+def film(take: Take, path: Path, *, seconds: int, size: int, fps: int, sample_rate: int) -> Path:
+    """Write a take as one mp4 with its sound, stereo."""
+    rng = np.random.default_rng([take.seed, 4])
+    stereo = _stereo(take, rng, seconds * sample_rate, sample_rate).astype(np.float32)
+    return encode(path, _frames(take, rng, size, seconds * fps), size=size, fps=fps, sound=(stereo, sample_rate))
+
+
 def record(take: Take, folder: Path, *, seconds: int, size: int, fps: int, sample_rate: int) -> Path:
     """Write `audio/<id>.wav` (stereo, 16 bit) and the silent `video/<id>.mp4` of a take; returns the latter."""
-    scene, rng = SCENES[take.scene], np.random.default_rng([take.seed, 4])
-    samples = seconds * sample_rate
-    centre = (background if take.degradation == "sound" else scene.sound)(rng, samples, sample_rate)
-    sides = [0.3 * background(rng, samples, sample_rate) for _ in range(2)]
-    level = 10 ** (rng.uniform(-30, -18) / 20)
-    stereo = np.tanh(level * (centre + np.stack(sides))).T
+    rng = np.random.default_rng([take.seed, 4])
+    stereo = _stereo(take, rng, seconds * sample_rate, sample_rate).T
     with whole(folder / "audio" / f"{take.id}.wav") as temporary, wave.open(str(temporary), "wb") as file:
         file.setnchannels(2)
         file.setsampwidth(2)
         file.setframerate(sample_rate)
         file.writeframes((32767 * stereo).astype("<i2").tobytes())
-    view = backdrop(scene.paint, round(MARGIN * size), np.random.default_rng([take.location, 5]), rng)
+    frames = _frames(take, rng, size, seconds * fps)
+    return encode(folder / "video" / f"{take.id}.mp4", frames, size=size, fps=fps, sound=None)
+
+
+def _stereo(take: Take, rng: Rng, samples: int, sample_rate: int) -> npt.NDArray[np.float64]:
+    """What is heard, `[2, samples]`."""
+    sound = background if take.degradation == "sound" else SCENES[take.scene].sound
+    centre = sound(rng, samples, sample_rate)
+    sides = [0.3 * background(rng, samples, sample_rate) for _ in range(2)]
+    level = 10 ** (rng.uniform(-30, -18) / 20)
+    stereo: npt.NDArray[np.float64] = np.tanh(level * (centre + np.stack(sides)))
+    return stereo
+
+
+def _frames(take: Take, rng: Rng, size: int, frames: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """What is seen, `[size, size, 3]` each."""
+    view = backdrop(SCENES[take.scene].paint, round(MARGIN * size), np.random.default_rng([take.location, 5]), rng)
     if take.degradation == "picture":
         view = view.filter(ImageFilter.GaussianBlur(size / 12)).point([round(0.25 * v) for v in range(256)] * 3)
-    frames = (np.asarray(frame) for frame in camera(view, rng, size, seconds * fps))
-    return encode(folder / "video" / f"{take.id}.mp4", frames, size=size, fps=fps, sound=None)
+    return (np.asarray(frame) for frame in camera(view, rng, size, frames))
