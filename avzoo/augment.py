@@ -39,26 +39,28 @@ def augment(images: Tensor, seeds: Tensor) -> Tensor:
     Returns:
         Uint8 `[n, 3, height, width]`.
     """
-    transform = _transform(*images.shape[-2:])
+    draw = transform(*images.shape[-2:])
     views = []
     for image, seed in zip(images, seeds.tolist(), strict=True):
         if seed == 0:
             views.append(image)
             continue
         with torch.random.fork_rng(devices=[]):  # the transforms draw their numbers on the CPU, wherever the image is
-            torch.random.default_generator.manual_seed(seed)
-            views.append(transform(image))
+            torch.default_generator.manual_seed(seed)
+            views.append(draw(image))
     return torch.stack(views)
 
 
 @functools.cache
-def _transform(height: int, width: int) -> nn.Module:
+def transform(height: int, width: int) -> nn.Module:
+    """The three transforms in a row, which draw from the process's own random numbers."""
     from torchvision.transforms import v2
 
-    return v2.Compose(
+    transforms: nn.Module = v2.Compose(
         [
             v2.RandomResizedCrop((height, width), antialias=True),
             v2.RandomHorizontalFlip(),
             v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
         ]
     )
+    return transforms

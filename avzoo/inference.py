@@ -238,7 +238,9 @@ def sound_of(video: Path, audio: str | Path | None) -> Path | None:
     """The file of a video's sound: the one given, or in a folder of sounds the one of its name."""
     if audio is None or not Path(audio).is_dir():
         return None if audio is None else Path(audio)
-    found = [file for file in Path(audio).iterdir() if file.stem == video.stem and file.suffix.lower() in SOUND_SUFFIXES]
+    found = [
+        file for file in Path(audio).iterdir() if file.stem == video.stem and file.suffix.lower() in SOUND_SUFFIXES
+    ]
     if not found:
         raise DataNotFoundError(f"{audio} holds no sound called {video.stem} ({', '.join(sorted(SOUND_SUFFIXES))})")
     return found[0]

@@ -1,7 +1,7 @@
 """Where a training starts: tensors of models that were trained before, taken over by name.
 
 `init_from` of a recipe lists them: a name of the registry, a recipe's own name (its newest run in `runs/`), a bundle's
-folder, or a `.ckpt`. Whatever fits by name and shape is taken; what depends on the classes only where they are the same.
+folder, or a `.ckpt`. What fits by name and shape is taken; what depends on the classes only where they are the same.
 """
 
 from __future__ import annotations

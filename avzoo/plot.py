@@ -281,13 +281,13 @@ def confusion(counts: Tensor, classes: Sequence[str], out: Path) -> Path:
     figure = Figure(figsize=(2.6 + 0.62 * n, 1.9 + 0.52 * n), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.add_subplot()
-    axis.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axis.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row in range(n):
         for column in range(n):
             if table[row, column]:
                 colour = "white" if share[row, column] > 0.55 else "#333333"
                 number = int(table[row, column])
-                axis.text(column, row, number, ha="center", va="center", fontsize=9, color=colour)
+                axis.text(column, row, str(number), ha="center", va="center", fontsize=9, color=colour)
     axis.set_xticks(range(n), classes, rotation=40, ha="right")
     axis.set_yticks(range(n), [f"{name}  {100 * share[i, i]:.0f} %" for i, name in enumerate(classes)])
     axis.set_xlabel("answer")
@@ -338,10 +338,11 @@ def embedding_map(
     looks = {label: (COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS)]) for i, label in enumerate(order)}
     if rest := len(counts) - len(order):
         looks |= {label: (GREY, ".") for label in counts.keys() - frequent}
-    size = float(np.clip(9000 / len(labels), 5, 42))
-    figure = Figure(figsize=(0.3 + 3.7 * len(maps) + 2.2, 4.5), facecolor="white", layout="constrained")
+    size = float(np.clip(16_000 / len(labels), 5, 42))
+    height = max(4.5, 0.8 + 0.23 * len(order))  # inches; the legend's lines
+    figure = Figure(figsize=(0.3 + 3.7 * len(maps) + 2.2, height), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=11, x=0.01, ha="left", color="#333333")
+    figure.suptitle(title, fontsize=11, x=0.0035, ha="left", color="#333333")
     shuffled = np.random.default_rng(0).permutation(len(labels))  # or the last class would lie upon all others
     for axis, (name, places) in zip(np.atleast_1d(figure.subplots(1, len(maps))), maps.items(), strict=True):
         for shape in sorted({shape for _, shape in looks.values()}):

@@ -62,6 +62,8 @@ class Batch(NamedTuple):
         id: The clips' ids.
         seeds: Int64 `[batch, segments, frames]`, the seeds of the pictures' augmentation, 0 for none; the datamodule
             applies them on the device and hands None to the model.
+        weight: What its loss counts among those of all processes: 1 where each has the same share of a batch, 0 for a
+            row that stands in where a process has none.
     """
 
     audio: Tensor
@@ -69,6 +71,7 @@ class Batch(NamedTuple):
     label: Tensor
     id: list[str]
     seeds: Tensor | None = None
+    weight: float = 1.0
 
 
 # The numbers of the sound front-ends that no pretrained weights decide.
@@ -414,7 +417,7 @@ class Preprocessor:
             floor=p.log_offset,
             columns=p.segments * p.frames,
         )
-        return levels.unflatten(-1, (p.segments, p.frames)).permute(2, 0, 1, 3)
+        return levels.reshape(3, p.bands, p.segments, p.frames).permute(2, 0, 1, 3)
 
     def long_term(self, waveform: Tensor, sample_rate: int) -> Tensor:
         """Long-term spectra of average and difference by segment, `[segments, frames, 2, bands]`."""
@@ -435,8 +438,9 @@ class Preprocessor:
 
     def _segments(self, waveform: Tensor) -> Tensor:
         """`[..., samples]` as `[..., segments, samples]`; what is left over is dropped."""
-        segments = self.preprocess.segments
-        return waveform[..., : waveform.shape[-1] // segments * segments].unflatten(-1, (segments, -1))
+        length = waveform.shape[-1] // self.preprocess.segments
+        whole = waveform[..., : self.preprocess.segments * length]
+        return whole.reshape(*waveform.shape[:-1], self.preprocess.segments, length)
 
     @torch.no_grad()
     def visual(self, clip: Clip, seeds: Tensor | None = None) -> Tensor:
@@ -446,8 +450,8 @@ class Preprocessor:
         if seeds is not None:
             images = augment(images, seeds)
         if p.visual_kind == "image":
-            return images.unflatten(0, (p.segments, -1))
-        features: Tensor = self._visual_backbone(normalise(images, p)).unflatten(0, (p.segments, -1))
+            return images.reshape(p.segments, -1, *images.shape[1:])
+        features: Tensor = self._visual_backbone(normalise(images, p)).reshape(p.segments, p.pictures, -1)
         return features if p.visual_kind == "frame" else features.mean(1)
 
     def images(self, clip: Clip) -> Tensor:

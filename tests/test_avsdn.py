@@ -751,7 +751,7 @@ def test_the_backbones_are_neither_trained_nor_stored(monkeypatch: pytest.Monkey
         def forward(self, x: Tensor) -> Tensor:
             return x.flatten(1)[:, :1].expand(-1, self.layer.out_features)
 
-    monkeypatch.setattr(module.backbones, "build", lambda name, pool="": Fake(5 if name == "vggish" else 7).eval())
+    monkeypatch.setattr(module.backbones, "build", lambda name, *_: Fake(5 if name == "vggish" else 7).eval())
     model = small()
     before = set(model.state_dict())
     clip = Clip(

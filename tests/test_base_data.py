@@ -70,7 +70,7 @@ class FakeCache(FeatureCache):
 
 @pytest.fixture(autouse=True)
 def _cheap_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preprocess_module.backbones, "build", lambda name, pool="": Ear() if name == "vggish" else Eye())
+    monkeypatch.setattr(preprocess_module.backbones, "build", lambda name, *_: Ear() if name == "vggish" else Eye())
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +207,9 @@ def events(*labels: list[int]) -> EventSet:
     """Clips whose features say clip and segment: sound 10 * clip + segment, picture the negative; 9 is background."""
     clips, segments = len(labels), len(labels[0])
     audio = (10.0 * torch.arange(clips)[:, None] + torch.arange(segments))[..., None]
-    return EventSet(audio, -audio[:, None], torch.arange(clips), torch.tensor(labels), [str(c) for c in range(clips)], 9)
+    return EventSet(
+        audio, -audio[:, None], torch.arange(clips), torch.tensor(labels), [str(c) for c in range(clips)], 9
+    )
 
 
 def test_an_exchange_keeps_every_label_true() -> None:

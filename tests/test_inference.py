@@ -31,7 +31,7 @@ class Brightness(AVSDN):
 
     windows: list[float]
 
-    def logits(self, clip: Clip, *, audio: bool = True, visual: bool = True) -> Tensor:
+    def logits(self, clip: Clip, *, audio: bool = True, visual: bool = True) -> Tensor:  # noqa: ARG002
         self.windows.append(clip.start)
         bright = clip.frames.float().mean((1, 2, 3)) > 100
         return torch.stack([10.0 * bright, torch.zeros(10), torch.zeros(10), 10.0 * ~bright], -1)

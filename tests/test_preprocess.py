@@ -397,7 +397,7 @@ def test_a_window_of_a_file_reaches_the_right_segments(tmp_path: Path) -> None:
     """From an encoded file: the frame of second k is the picture at k + 0.5 s, and a click stays in its second."""
 
     def brightness(index: int, size: tuple[int, int]) -> Any:
-            return np.full((*size, 3), 40 * (index // 10) + 20, dtype=np.uint8)
+        return np.full((*size, 3), 40 * (index // 10) + 20, dtype=np.uint8)
 
     video = Picture(codec="mpeg4", fps=10, seconds=5, render=brightness, b_frames=0)
     path = write_media(tmp_path / "clip.mkv", video, Sound(codec="pcm_s16le", format="s16", seconds=5, clicks=(3.4,)))
@@ -432,7 +432,8 @@ KINDS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
 
 def heard_by(kind: str, **changes: Any) -> Preprocess:
     """A window of two seconds."""
-    return Preprocess(**{"visual_backbone": "tf_efficientnet_lite0", "size": 32, "seconds": 2, "segments": 2, **KINDS[kind][0], **changes})  # fmt: skip
+    window = {"visual_backbone": "tf_efficientnet_lite0", "size": 32, "seconds": 2, "segments": 2}
+    return Preprocess(**{**window, **KINDS[kind][0], **changes})
 
 
 def stereo(seconds: float = 2.0, rate: int = 16_000) -> Any:

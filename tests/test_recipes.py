@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from avzoo import bundle, cli, registry
 from avzoo.training import read_recipe
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
-EVENTS = [path for path in RECIPES if "val_segment_accuracy" in path.read_text()]
+DATA = {path: yaml.safe_load(path.read_text())["data"]["name"] for path in RECIPES}
+EVENTS = [path for path in RECIPES if DATA[path] in ("AVE", "Synthetic")]
+SCENES = [path for path in RECIPES if DATA[path] == "TAU"]
 AVEMIX = ["--config", str(registry.asset("recipes/avsdn-avemix.yaml"))]
 SMALL = ["--trainer.max_epochs", "1", "--data.workers", "0", "--trainer.enable_progress_bar", "false"]
 
@@ -44,6 +47,50 @@ def test_an_event_recipe_trains_and_tests(
     best = str(run / "checkpoints" / "best.ckpt")
     cli.main(["test", "--config", str(run / "recipe.yaml"), "--ckpt_path", best, "--data.workers", "0"])
     assert "test_segment_accuracy" in capsys.readouterr().out
+    with Image.open(run / "confusion.png") as picture:
+        assert picture.width > 300
+    bundled = bundle.read(run / "bundle").state_dict()
+    assert all(torch.equal(bundled[key], value) for key, value in model.state_dict().items())
+
+
+def families() -> list[list[Path]]:
+    """Scene recipes, each after those that its `init_from` names; those that have nothing to do with others first."""
+    parents = {path.stem: yaml.safe_load(path.read_text()).get("init_from", []) for path in SCENES}
+
+    def line(name: str) -> list[str]:
+        return [*dict.fromkeys(step for parent in parents[name] for step in line(parent)), name]
+
+    named = {parent for of in parents.values() for parent in of}
+    by_name = {path.stem: path for path in SCENES}
+    return [[by_name[name] for name in line(last)] for last in sorted(set(parents) - named)]
+
+
+@pytest.mark.parametrize("family", families(), ids=lambda family: family[-1].stem)
+@pytest.mark.usefixtures("cheap_backbones")
+def test_scene_recipes_train_after_their_parents_and_test(
+    family: list[Path],
+    rendered_tau: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for recipe in family:
+        asked = yaml.safe_load(recipe.read_text())
+        small = [*SMALL, "--trainer.check_val_every_n_epoch", "1"]
+        small += ["--data.batch_size", "2"] if asked["data"].get("examples") == "second" else []
+        cli.main(["fit", "--config", str(recipe), "--data.root", str(rendered_tau), *small])
+        out = capsys.readouterr().out
+        run = tmp_path / "runs" / recipe.stem / "version_0"
+        assert f"best {asked['monitor']}" in out, recipe.stem
+        assert ("init_from: " in out) == ("init_from" in asked)
+        model = bundle.read(run / "bundle")
+        for key, value in asked["model"].items():
+            assert key == "name" or model.hparams[key] == value
+    best = str(run / "checkpoints" / "best.ckpt")
+    cli.main(["test", "--config", str(run / "recipe.yaml"), "--ckpt_path", best, "--data.workers", "0"])
+    assert "test_clip_accuracy" in capsys.readouterr().out
+    assert (run / "confusion.png").exists()
 
 
 @pytest.mark.usefixtures("cheap_backbones")

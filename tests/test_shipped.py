@@ -11,7 +11,7 @@ import avzoo
 from avzoo import bundle, cli, hub, registry
 from avzoo.data import rendering
 from avzoo.data.ave import AVE
-from avzoo.data.base import segment_labels
+from avzoo.data.events import segment_labels
 
 AVEMIX = Path(__file__).parents[2] / "shared" / "data" / "avemix"
 needs_avemix = pytest.mark.skipif(not AVEMIX.exists(), reason="avemix is not on this machine")

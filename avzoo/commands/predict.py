@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
         if options.json:
             tqdm.write(json.dumps(answer.to_dict()))
         elif answer.error:
-            tqdm.write(f"avzoo: {_as_flags(answer.error)}", file=sys.stderr)
+            tqdm.write(f"avzoo: {as_flags(answer.error)}", file=sys.stderr)
         else:
             tqdm.write(plot.timeline_text(answer))
         if picture is None or answer.error:
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
         sys.exit(1)
 
 
-def _as_flags(message: str) -> str:
+def as_flags(message: str) -> str:
     """A message of the library with its arguments as the flags of this command."""
     for argument, flag in (
         ('on_missing_audio="silence"', "--on-missing-audio silence"),

@@ -37,7 +37,6 @@ from avzoo.augment import AUGMENT_VERSION, view_seeds
 from avzoo.errors import AvzooError
 from avzoo.preprocess import Preprocess, Preprocessor, read_window
 
-
 Modality = Literal["audio", "visual"]
 Part = tuple[Modality, int]  # a modality and a view of it
 

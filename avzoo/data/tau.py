@@ -106,7 +106,7 @@ class TAU(SceneDataModule):
         self._given_classes = classes
 
     @functools.cached_property
-    def classes(self) -> list[str]:  # type: ignore[override]
+    def classes(self) -> list[str]:
         """The label order."""
         if self._given_classes is not None:
             return list(self._given_classes)
@@ -147,7 +147,9 @@ class TAU(SceneDataModule):
         train, test = self._list("train", self.classes), self._list("evaluate" if labelled else "test", self.classes)
         for line in (*train, *test):
             if line.label is None:
-                raise AnnotationError(f"{line.where}: {line.id} has no label, and its name begins with none of {self.classes}")
+                raise AnnotationError(
+                    f"{line.where}: {line.id} has no label, and its name begins with none of {self.classes}"
+                )
         check_disjoint(train, test, ("training", "test"))
         if self.val == "test":
             return {"train": train, "val": test, "test": test}

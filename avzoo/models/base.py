@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import lightning as L
 import torch
@@ -81,8 +81,8 @@ class AVModule(L.LightningModule, ABC):
         """
         if self._preprocessor is None or self._preprocessor.device != self.device:
             self._preprocessor = Preprocessor(self.preprocess, self.device)
-        wanted = {"audio": audio and "audio" in self.modalities, "visual": visual and "visual" in self.modalities}
-        sample = self._preprocessor(clip, **wanted)
+        hears, sees = audio and "audio" in self.modalities, visual and "visual" in self.modalities
+        sample = self._preprocessor(clip, audio=hears, visual=sees)
         training = self.training
         self.eval()
         try:
@@ -137,7 +137,7 @@ class AVModule(L.LightningModule, ABC):
     def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         """Loss, metrics and confusion."""
         logits = self._evaluate("test", batch)
-        if self.confusion is not None:
+        if self.confusion is not None and batch.weight > 0:
             self.confusion.update(logits, batch.label)
 
     def on_test_epoch_start(self) -> None:
@@ -145,12 +145,25 @@ class AVModule(L.LightningModule, ABC):
         self.confusion = Confusion(len(self.classes)).to(self.device)
 
     def _evaluate(self, stage: str, batch: Batch) -> Tensor:
-        logits = self(batch.audio, batch.visual)
-        self.log(f"{stage}_loss", self.loss(logits, batch.label), batch_size=len(batch.label), sync_dist=True)
-        for name, metric in self.metrics.items():
-            metric.update(logits, batch.label)
+        logits: Tensor = self(batch.audio, batch.visual)
+        counts = batch.weight > 0  # a process without rows of its own logs too, or the others would wait for it
+        self.log(f"{stage}_loss", self.loss(logits, batch.label), batch_size=len(batch.label) if counts else 0)
+        metrics = cast("Mapping[str, Metric]", self.metrics)
+        for name, metric in metrics.items():
+            if counts:
+                metric.update(logits, batch.label)
             self.log(f"{stage}_{name}", metric, prog_bar=True)
         return logits
+
+    def log(self, name: str, value: Any, *, batch_size: int | None = None, **options: Any) -> None:  # type: ignore[override]
+        """Lightning's; a mean is that over the items of all processes.
+
+        Lightning averages the processes' numbers of items as integers, so that unequal shares would be rounded.
+        """
+        if batch_size is None:
+            super().log(name, value, **options)
+        else:
+            super().log(name, value, batch_size=float(batch_size), sync_dist=True, **options)  # type: ignore[arg-type]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name the class and the code, so that a checkpoint alone is enough to build the model again."""

@@ -24,7 +24,9 @@ class ImageEncoder(nn.Module):
     def __init__(self, preprocess: Preprocess, *, frozen: bool = False) -> None:
         super().__init__()
         if preprocess.visual_kind != "image":
-            raise AvzooError(f"a model that owns its backbone reads visual_kind='image', not {preprocess.visual_kind!r}")
+            raise AvzooError(
+                f"a model that owns its backbone reads visual_kind='image', not {preprocess.visual_kind!r}"
+            )
         self.preprocess, self.frozen = preprocess, frozen
         self.network = backbones.architecture(preprocess.visual_backbone, preprocess.pool)
         if frozen:
@@ -42,10 +44,12 @@ class ImageEncoder(nn.Module):
         """Uint8 `[..., 3, size, size]` to features `[..., features]`."""
         size = self.preprocess.size
         if [*images.shape[-3:]] != [3, size, size]:
-            raise AvzooError(f"{self.preprocess.visual_backbone} reads [..., 3, {size}, {size}], got {list(images.shape)}")
+            raise AvzooError(
+                f"{self.preprocess.visual_backbone} reads [..., 3, {size}, {size}], got {list(images.shape)}"
+            )
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             features: Tensor = self.network(normalise(images.flatten(0, -4), self.preprocess))
-        return features.unflatten(0, images.shape[:-3])
+        return features.view(*images.shape[:-3], -1)
 
     def fill(self) -> None:
         """Load the pretrained weights.
@@ -73,7 +77,9 @@ class ImageEncoder(nn.Module):
         matcher = self.network.group_matcher(coarse=True)  # type: ignore[operator]
         layers = timm.models.group_parameters(self.network, matcher)
         if not 0 < groups <= len(layers):
-            raise AvzooError(f"{self.preprocess.visual_backbone} has {len(layers)} groups of layers, asked for {groups}")
+            raise AvzooError(
+                f"{self.preprocess.visual_backbone} has {len(layers)} groups of layers, asked for {groups}"
+            )
         last = {name for names in list(layers.values())[-groups:] for name in names}
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(name in last)

@@ -96,7 +96,10 @@ def _report(name: str, checkpoints: list[str], options: argparse.Namespace) -> N
             rows.setdefault(key, []).append(value)
     for key, values in rows.items():
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        print(f"{name:<30} {'  '.join(key):<52} {statistics.mean(values):7.3f} ± {spread:.3f}, {len(values)} seeds", flush=True)
+        print(
+            f"{name:<30} {'  '.join(key):<52} {statistics.mean(values):7.3f} ± {spread:.3f}, {len(values)} seeds",
+            flush=True,
+        )
 
 
 @torch.no_grad()
@@ -122,7 +125,9 @@ def _figures(model: AVModule, dataset: Path, split: Any, robust: bool) -> Iterat
                     yield (condition, branch, kind, unit), float(metric.compute())
 
 
-def _conditions(audio: Tensor, visual: Tensor, label: Tensor, robust: bool) -> Iterator[tuple[str, Tensor | None, Tensor | None]]:
+def _conditions(
+    audio: Tensor, visual: Tensor, label: Tensor, robust: bool
+) -> Iterator[tuple[str, Tensor | None, Tensor | None]]:
     """Sound and pictures as they are, and if asked for with one missing or the sound out of step."""
     yield "as it is", audio, visual
     if robust:
