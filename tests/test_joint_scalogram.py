@@ -787,3 +787,22 @@ def test_pictures_of_another_size_or_scale_are_refused() -> None:
     for images in (pictures()[..., :16, :16], pictures() / 255, seen()):
         with pytest.raises(AvzooError, match=r"uint8 \[batch, segments, 1, 3, 32, 32\]"):
             model(sound(), images)
+
+@torch.no_grad()
+def test_temperatures_make_a_lost_modality_honest() -> None:
+    torch.manual_seed(3)
+    model = small(modality_dropout=0.3)
+    audio, visual = sound(6), seen(6)
+    label = torch.randint(len(model.classes), (6,))
+    for parameter in model.classifier.scores.parameters():
+        parameter.mul_(40)  # far too sure of itself
+    model.eval()
+    before = float(model.loss(model(audio, None), label))
+    both = model(audio, visual)
+    assert "audio_temperature" in model.calibrate(Batch(audio, visual, label, ["x"] * 6))
+    assert float(model.loss(model(audio, None), label)) < before
+    assert model.hparams["audio_temperature"] == model.audio_temperature > 1
+    assert torch.equal(model(audio, visual), both)
+    again = type(model)(**{key: value for key, value in model.hparams.items()})
+    assert again.audio_temperature == model.audio_temperature
+    assert small().calibrate(Batch(audio, visual, label, ["x"] * 6)) == ""

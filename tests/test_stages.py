@@ -84,7 +84,7 @@ def test_a_stage_without_its_parent_says_what_makes_it(
 @pytest.mark.usefixtures("pretrained")
 def test_joint_systems_and_rows(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = "joint-scalogram-scenemix"
-    here = ["--data.val", "locations", "--data.views", "2"]
+    here = ["--data.val", "locations", "--data.views", "2", "--model.modality_dropout", "0"]
     heard = fit(recipe, scenes, *here, "--model.system", "audio")
     capsys.readouterr()
     pipeline = fit(recipe, scenes, *here, "--model.ae_frozen", "true", "--init_from", json.dumps([str(heard)]))
@@ -103,7 +103,7 @@ def test_joint_systems_and_rows(scenes: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.usefixtures("pretrained")
 def test_a_parent_with_another_signal_path_is_refused(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = "joint-scalogram-scenemix"
-    here = ["--data.val", "locations", "--data.views", "1"]
+    here = ["--data.val", "locations", "--data.views", "1", "--model.modality_dropout", "0"]
     heard = fit(recipe, scenes, *here, "--model.system", "audio", "--preprocess.audio_kind", "fbank")
     with pytest.raises(SystemExit):
         fit(recipe, scenes, *here, "--init_from", json.dumps([str(heard)]))

@@ -70,6 +70,10 @@ class AVModule(L.LightningModule, ABC):
     def fill_backbone(self) -> None:
         """Fill a pretrained backbone that the model owns; nothing to do where all backbones are preprocessing."""
 
+    def calibrate(self, batch: Batch) -> str:  # noqa: ARG002
+        """Make probabilities mean what they say, by the whole of validation; what was found in words, "" if nothing."""
+        return ""
+
     @torch.no_grad()
     def logits(self, clip: Clip, *, audio: bool = True, visual: bool = True) -> Tensor:
         """The one path from media to scores: `[segments, classes]`, on the CPU; always in eval mode.

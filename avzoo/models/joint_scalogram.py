@@ -171,6 +171,9 @@ class JointScalogramNet(AVModule):
         image_features: Size of a picture's features with `visual_kind` "frame"; with "image" it is the encoder's.
         modality_dropout: Share of the training pairs whose sound or picture, by a fair coin, is lost: its embedding
             becomes zero, as that of a missing modality is (the paper: none).
+        audio_temperature: Divides the scores of a joint system that only hears, so that its probabilities are right
+            as often as they say; `avzoo fit` finds it on validation at its end where there is modality dropout.
+        visual_temperature: Likewise, of one that only sees.
         lr: Learning rate of SGD after each restart.
         lr_min: Learning rate before each restart.
         momentum: Of SGD (chosen: the paper does not say).
@@ -205,6 +208,8 @@ class JointScalogramNet(AVModule):
         dropout: float = 0.5,
         image_features: int = 1280,
         modality_dropout: float = 0.0,
+        audio_temperature: float = 1.0,
+        visual_temperature: float = 1.0,
         lr: float = 1e-2,
         lr_min: float = 1e-5,
         momentum: float = 0.9,
@@ -237,6 +242,9 @@ class JointScalogramNet(AVModule):
                 f"system={system!r}, modality_dropout={modality_dropout}, ae_frozen={ae_frozen}: only a joint system"
                 " can lose a modality, and one that sees alone has no AE"
             )
+        if not (audio_temperature > 0 and visual_temperature > 0):
+            raise AvzooError(f"temperatures {audio_temperature}, {visual_temperature}: both must be above 0")
+        self.audio_temperature, self.visual_temperature = audio_temperature, visual_temperature
         self.hears, self.sees = system != "visual", system != "audio"
         self._check_kinds()
         if self.sees and self.preprocess.visual_kind == "image":
@@ -297,6 +305,8 @@ class JointScalogramNet(AVModule):
         """
         pairs = self._pairs(audio, visual)
         scores: Tensor = self.classifier(self._joined(pairs))
+        if self.hears and self.sees and (audio is None) != (visual is None):
+            scores = scores / (self.visual_temperature if audio is None else self.audio_temperature)
         posterior = scores.float().log_softmax(-1)
         frames = posterior.new_full((pairs.present.numel(), posterior.shape[-1]), -torch.inf)
         frames[pairs.rows] = posterior
@@ -378,6 +388,28 @@ class JointScalogramNet(AVModule):
         if self.sees and seen is None and heard is not None:
             seen = heard.new_zeros(len(heard), self.image_features)
         return torch.cat([part for part in (heard, seen) if part is not None], dim=1)
+
+    @torch.no_grad()
+    def calibrate(self, batch: Batch) -> str:
+        """Choose both temperatures by the least log-loss on a batch with one modality taken away.
+
+        Only a joint system that was trained with modality dropout has something to choose.
+        """
+        if not (self.modality_dropout and self.hears and self.sees):
+            return ""
+        self.eval()
+        found = []
+        for name, audio, visual in (("audio", batch.audio, None), ("visual", None, batch.visual)):
+            key = f"{name}_temperature"
+            losses = {}
+            for temperature in torch.logspace(-0.5, 1, 76).tolist():  # 0.3 to 10 in steps of 5 %
+                setattr(self, key, temperature)
+                losses[temperature] = float(self.loss(self(audio, visual), batch.label))
+            best = round(min(losses, key=losses.__getitem__), 3)
+            setattr(self, key, best)
+            self.hparams[key] = best
+            found.append(f"{key} {best:g}")
+        return "calibrated on validation: " + ", ".join(found)
 
     # -- training ----------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from avzoo.metrics import ClipAccuracy, MacroLogLoss, SegmentAccuracy
 from avzoo.models import AVModule, SECRNNFusion
 
 JOINT = "joint-scalogram-scenemix"
+PLAIN = ["--model.modality_dropout", "0"]
 FROZEN, ONE_VIEW = ["--model.ae_frozen", "true"], ["--data.views", "1"]
 FBANK = ["--preprocess.audio_kind", "fbank"]
 # Name, recipe, overrides, and the runs of the same seed that it starts from.
@@ -39,16 +40,16 @@ RUNS: dict[str, list[tuple[str, str, list[str], list[str]]]] = {
         ("fusion", "secrnn-scenemix", [], ["sound", "picture"]),
     ],
     "joint": [
-        ("IV, joint", JOINT, [], []),
-        ("sound", JOINT, ["--model.system", "audio", *ONE_VIEW], []),
-        ("picture", JOINT, ["--model.system", "visual"], []),
-        ("I, pipeline", JOINT, [*FROZEN, *ONE_VIEW], ["sound"]),
-        ("II, embedding + trainable AE", JOINT, ONE_VIEW, []),
-        ("III, views + pretrained AE", JOINT, FROZEN, ["sound"]),
-        ("joint, modality dropout", JOINT, ["--model.modality_dropout", "0.3"], []),
-        ("sound, FBank", JOINT, ["--model.system", "audio", *ONE_VIEW, *FBANK], []),
-        ("I, pipeline, FBank", JOINT, [*FROZEN, *ONE_VIEW, *FBANK], ["sound, FBank"]),
-        ("IV, joint, FBank", JOINT, FBANK, []),
+        ("IV, joint", JOINT, PLAIN, []),
+        ("sound", JOINT, [*PLAIN, "--model.system", "audio", *ONE_VIEW], []),
+        ("picture", JOINT, [*PLAIN, "--model.system", "visual"], []),
+        ("I, pipeline", JOINT, [*PLAIN, *FROZEN, *ONE_VIEW], ["sound"]),
+        ("II, embedding + trainable AE", JOINT, [*PLAIN, *ONE_VIEW], []),
+        ("III, views + pretrained AE", JOINT, [*PLAIN, *FROZEN], ["sound"]),
+        ("joint, modality dropout", JOINT, [], []),
+        ("sound, FBank", JOINT, [*PLAIN, "--model.system", "audio", *ONE_VIEW, *FBANK], []),
+        ("I, pipeline, FBank", JOINT, [*PLAIN, *FROZEN, *ONE_VIEW, *FBANK], ["sound, FBank"]),
+        ("IV, joint, FBank", JOINT, [*PLAIN, *FBANK], []),
     ],
 }
 
@@ -107,8 +108,8 @@ def _figures(model: AVModule, dataset: Path, split: Any, robust: bool) -> Iterat
     """Accuracy by the second and by the clip, and macro log-loss, of all clips and of each kind of degradation."""
     data = TAU(dataset, val="metadata", classes=model.classes, preprocess=model.preprocess)
     data.extract([split])
-    scenes = data.load(split)
-    batch = scenes[torch.stack([torch.arange(len(scenes)), *torch.zeros(2, len(scenes), dtype=torch.int64)], 1)]  # type: ignore[index, arg-type]
+    data.sets[split] = data.load(split)
+    batch = data.whole(split)
     with (dataset / "metadata.csv").open(encoding="utf-8", newline="") as file:
         degraded = {Path(row["filename_video"]).stem: row["degradation"] for row in csv.DictReader(file)}
     kinds = [degraded[id_] for id_ in batch.id]
