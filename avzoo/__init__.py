@@ -19,17 +19,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from avzoo.errors import AvzooError
+    from avzoo.finetuning import finetune
     from avzoo.hub import load
     from avzoo.inference import Prediction, predict
     from avzoo.publishing import publish
     from avzoo.registry import list_models
 
 __version__ = "0.1.0"
-__all__ = ["AvzooError", "Prediction", "__version__", "list_models", "load", "predict", "publish"]
+__all__ = ["AvzooError", "Prediction", "__version__", "finetune", "list_models", "load", "predict", "publish"]
 
 _HOME = {
     "AvzooError": "avzoo.errors",
     "Prediction": "avzoo.inference",
+    "finetune": "avzoo.finetuning",
     "list_models": "avzoo.registry",
     "load": "avzoo.hub",
     "predict": "avzoo.inference",

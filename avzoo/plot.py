@@ -67,9 +67,13 @@ def event_text(event: Event) -> str:
 
 
 def _shown(prediction: Prediction) -> list[int]:
-    """The classes worth a row: those that lead somewhere, else the strongest; the background last."""
+    """The classes worth a row: those that lead somewhere, of events the strongest, of scenes a close second too."""
     p = prediction.probabilities
-    leading = set(p.argmax(-1).tolist()) | {int(p.max(0).values[:-1].argmax())}
+    leading = set(p.argmax(-1).tolist())
+    if prediction.clip is None:  # the last class is the background
+        leading.add(int(p.max(0).values[:-1].argmax()))
+    else:
+        leading |= {index for index in range(p.shape[1]) if float(p[:, index].max()) >= 0.2}
     by_strength = sorted(leading, key=lambda index: -float(p[:, index].max()))[:ROWS]
     return sorted(by_strength)
 
@@ -171,7 +175,8 @@ def timeline(
 
 def _colour(prediction: Prediction, label: str) -> str:
     index = prediction.classes.index(label)
-    return GREY if index == len(prediction.classes) - 1 else COLOURS[index % len(COLOURS)]
+    background = prediction.clip is None and index == len(prediction.classes) - 1
+    return GREY if background else COLOURS[index % len(COLOURS)]
 
 
 def _bare(axis: Any, duration: float) -> None:

@@ -8,48 +8,32 @@ overrides, `--print_config`, `--trainer.logger WandbLogger`.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import Namespace, set_loader
+from jsonargparse.typing import PositiveInt
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import __version__ as lightning_version
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
 from avzoo import bundle, plot
-from avzoo.data import ave, sounds_pool, synthetic, tau  # noqa: F401 - importing the classes is what lets recipes name them
+from avzoo.data import ave, places365, sounds_pool, synthetic, tau  # noqa: F401 - importing the classes is what lets recipes name them
 from avzoo.data.base import AVDataModule
 from avzoo.errors import AvzooError, DataNotFoundError
 from avzoo.init_from import find_parent, take_over
-from avzoo.models import AVModule, distillation  # noqa: F401
+from avzoo.models import AVModule, distillation, places  # noqa: F401
 from avzoo.preprocess import Preprocess
-from avzoo.registry import asset
-
-
-def read_recipe(text: str) -> Any:
-    """Parse a recipe: `{name: AVSDN, ...}` for model, data and callbacks becomes jsonargparse's class path form."""
-    recipe = yaml.safe_load(text)
-    if not isinstance(recipe, dict):
-        return recipe
-    for section in ("model", "data"):
-        if section in recipe:
-            recipe[section] = _named(recipe[section])
-    trainer = recipe.get("trainer")
-    if isinstance(trainer, dict) and isinstance(trainer.get("callbacks"), list):
-        trainer["callbacks"] = [_named(callback) for callback in trainer["callbacks"]]
-    return recipe
-
-
-def _named(options: Any) -> Any:
-    if not (isinstance(options, dict) and "name" in options):
-        return options
-    init_args = {key: value for key, value in options.items() if key != "name"}
-    return {"class_path": options["name"], "init_args": init_args}
+from avzoo.train.recipe import RecipeParser, complete, read_recipe
+from avzoo.train.resume import Resumable, WholeCheckpoints, keep_metrics
+from avzoo.train.runs import Run, start, unfinished
+from avzoo.train.share import WholeBatch
 
 
 class AvzooTrainer(Trainer):
@@ -71,19 +55,25 @@ class AvzooTrainer(Trainer):
 class RecipeBesideCheckpoints(SaveConfigCallback):
     """Writes the recipe as resolved into the run's own folder, whatever the logger."""
 
+    run: Run | None = None
+
+    def text(self) -> str:
+        """The recipe with everything that it leaves out."""
+        config = self.config.clone()
+        resolved = Preprocess.of(_plain(config["preprocess"])).to_dict()
+        config["preprocess"] = Namespace(resolved)  # type: ignore[no-untyped-call]
+        return str(self.parser.dump(config, skip_none=False))
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Write `recipe.yaml` where this run logs."""
-        if stage != "fit" or not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):
-            return
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        resolved = Preprocess.of(_plain(self.config["preprocess"])).to_dict()
-        self.config["preprocess"] = Namespace(resolved)  # type: ignore[no-untyped-call]
-        self.parser.save(self.config, str(folder / "recipe.yaml"), skip_none=False, overwrite=True, multifile=False)
+        """Write `recipe.yaml`."""
+        if stage == "fit" and self.run is not None and trainer.is_global_zero:
+            (self.run.folder / "recipe.yaml").write_text(self.text(), encoding="utf-8")
 
 
 class AvzooCLI(LightningCLI):
     """Wires a recipe: one `preprocess` for model and data, the data's classes for the model, a folder per run."""
+
+    run: Run | None = None  # of `fit`
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the top-level keys and the links."""
@@ -97,6 +87,12 @@ class AvzooCLI(LightningCLI):
             default=None,
             help="models that it starts from: names, recipes trained here, bundles' folders or .ckpt files",
         )
+        parser.add_argument(
+            "--resume", type=bool, default=True, help="go on with the newest run of this recipe that is not finished"
+        )
+        parser.add_argument(
+            "--save_every", type=PositiveInt, default=1000, help="steps between checkpoints within an epoch"
+        )
         parser.link_arguments("preprocess", "model.init_args.preprocess", compute_fn=_plain)
         parser.link_arguments("preprocess", "data.init_args.preprocess", compute_fn=_plain)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_seed)
@@ -109,30 +105,67 @@ class AvzooCLI(LightningCLI):
         return {key: known[key] for key in ("fit", "validate", "test")} | {"extract": {"model", "datamodule"}}
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """A trainer that logs to `runs/<recipe>/version_<n>` and keeps the best and the last checkpoint there."""
+        """A trainer whose checkpoints are whole, and that leaves the sharing of batches to the data that can."""
         options = self.config_init[self.subcommand]["trainer"]
-        fitting = self.subcommand == "fit" and not options["fast_dev_run"]
         if options["logger"] is None:
-            kwargs["logger"] = CSVLogger("runs", name=self._recipe_name()) if fitting else False
-        if fitting:
-            kwargs["callbacks"] = [*(options["callbacks"] or []), self._keep_best()]
+            kwargs["logger"] = False  # `before_fit` gives it one, in the run's folder
+        kwargs["callbacks"] = [*(options["callbacks"] or []), WholeBatch()]
+        kwargs["plugins"] = [*_listed(options["plugins"]), BundlesToo()]
+        if isinstance(self.datamodule, AVDataModule):
+            kwargs["use_distributed_sampler"] = False
         return super().instantiate_trainer(**kwargs)
 
-    def _keep_best(self) -> ModelCheckpoint:
-        monitor = self.config_init[self.subcommand]["monitor"]
-        return ModelCheckpoint(
+    def before_fit(self) -> None:
+        """Go on with the newest run of this recipe that is not finished, or start one in a folder of its own."""
+        config = self.config_init[self.subcommand]
+        if config["trainer"]["fast_dev_run"]:
+            self._init_from()
+            return
+        recipe = next(c for c in self.trainer.callbacks if isinstance(c, RecipeBesideCheckpoints))
+        recipe.run = self.run = run = self._choose_run(recipe.text())
+        if run.checkpoint is not None:
+            config["ckpt_path"] = str(run.checkpoint)
+            if self.trainer.is_global_zero:
+                print(f"going on from {run.checkpoint} (`--resume false` starts anew)")
+        if config["trainer"]["logger"] is None:
+            name, version = run.folder.parent.name, run.folder.name
+            self.trainer.logger = logger = CSVLogger("runs", name=name, version=version)
+            if self.trainer.is_global_zero:
+                keep_metrics(run, logger)
+        monitor = config["monitor"]
+        best = ModelCheckpoint(
+            run.checkpoints,
             monitor=monitor,
             mode="min" if monitor.endswith("loss") else "max",
             filename="best",
-            save_last=True,
             enable_version_counter=False,
         )
+        own = [callback for callback in self.trainer.callbacks if not isinstance(callback, Checkpoint)]
+        given = [callback for callback in config["trainer"]["callbacks"] or [] if isinstance(callback, Checkpoint)]
+        self.trainer.callbacks = [*own, *given, best, Resumable(run, config["save_every"])]
+
+    def _choose_run(self, recipe: str) -> Run:
+        """The first process decides; those that it starts are told, others look for themselves, and it is checked."""
+        config, first = self.config_init[self.subcommand], self.trainer.is_global_zero
+        told = os.environ.get("AVZOO_RUN", "")
+        if not first and told:
+            folder, _, checkpoint = told.partition(os.pathsep)
+            return Run(Path(folder), Path(checkpoint) if checkpoint else None)
+        parent = Path("runs", self._recipe_name())
+        run = unfinished(parent, recipe, alive=not first) if config["resume"] else None
+        if run is None or run.checkpoint is None:
+            self._init_from()
+        if run is None:
+            run = start(parent) if first else Run(parent)
+        if first:
+            os.environ["AVZOO_RUN"] = os.pathsep.join([str(run.folder), str(run.checkpoint or "")])
+        return run
 
     def _recipe_name(self) -> str:
         files = self.config[self.subcommand].get("config") or []
         return Path(str(files[0])).stem if files else "run"
 
-    def before_fit(self) -> None:
+    def _init_from(self) -> None:
         """Read what `init_from` names, before hours are spent; a resumed run has it already."""
         config = self.config_init[self.subcommand]
         if not config["init_from"] or config["ckpt_path"]:
@@ -144,43 +177,58 @@ class AvzooCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say where the result is, and leave the best model as a bundle beside it."""
-        best = self.trainer.checkpoint_callback
-        if not (isinstance(best, ModelCheckpoint) and best.best_model_score is not None):
+        if not self.trainer.is_global_zero:
             return
-        print(f"best {best.monitor} {float(best.best_model_score):.4f}: {best.best_model_path}")
-        if isinstance(self.model, AVModule) and self.trainer.is_global_zero:
-            run = Path(best.best_model_path).parent.parent
-            model, recipe = bundle.read_training_checkpoint(Path(best.best_model_path)), run / "recipe.yaml"
-            if recipe.exists():
-                folder = bundle.write(run / "bundle", model, recipe=recipe.read_text(encoding="utf-8"), half=False)
-                print(f"as a bundle: {folder}")
+        best = self.trainer.checkpoint_callback
+        if isinstance(best, ModelCheckpoint) and best.best_model_score is not None:
+            where = Path(os.path.relpath(best.best_model_path))
+            print(f"best {best.monitor} {float(best.best_model_score):.4f}: {where}")
+            recipe = where.parent.parent / "recipe.yaml"
+            if isinstance(self.model, AVModule) and recipe.exists():
+                model = bundle.read_training_checkpoint(where)
+                text = recipe.read_text(encoding="utf-8")
+                print(f"as a bundle: {bundle.write(recipe.parent / 'bundle', model, recipe=text, half=False)}")
+        if self.run is not None:
+            self.run.finish()
 
     def after_test(self) -> None:
         """Draw the confusion matrix; beside the checkpoint that was tested, if one was given."""
-        if not isinstance(self.model, AVModule) or self.model.confusion is None or not self.trainer.is_global_zero:
+        if not isinstance(self.model, AVModule) or self.model.confusion is None:
+            return
+        counts = self.model.confusion.compute()  # of all processes, so all take part
+        if not self.trainer.is_global_zero:
             return
         given = self.config_init[self.subcommand]["ckpt_path"]
-        folder = Path(given).parent.parent if given else Path()
-        picture = plot.confusion(self.model.confusion.compute(), self.model.classes, folder / "confusion.png")
+        folder = Path(given) if given and Path(given).is_dir() else Path(given).parent.parent if given else Path()
+        picture = plot.confusion(counts, self.model.classes, folder / "confusion.png")
         print(f"confusion matrix: {picture}")
+
+
+class BundlesToo(WholeCheckpoints):
+    """Checkpoints that are whole; to validate and test, the folder of a bundle will do."""
+
+    def load_checkpoint(self, path: Any, *args: Any, **options: Any) -> dict[str, Any]:
+        """What Lightning wants to know of a model."""
+        if not Path(path).is_dir():
+            return super().load_checkpoint(path, *args, **options)
+        model = bundle.read(Path(path))
+        return {
+            "state_dict": model.state_dict(),
+            "hyper_parameters": dict(model.hparams),
+            "pytorch-lightning_version": lightning_version,
+        }
 
 
 def _plain(preprocess: Any) -> dict[str, Any]:
     return preprocess.to_dict() if isinstance(preprocess, Preprocess) else dict(vars(preprocess))
 
 
+def _listed(plugins: Any) -> list[Any]:
+    return list(plugins) if isinstance(plugins, list | tuple) else [] if plugins is None else [plugins]
+
+
 def _seed(seed: Any) -> int:
     return seed if type(seed) is int else 0
-
-
-def _find_recipes(arguments: Sequence[str]) -> list[str]:
-    """Let `--config recipes/NAME.yaml` name the recipe in the package where no such file lies here."""
-    found = list(arguments)
-    for index, word in enumerate(found[:-1]):
-        path = found[index + 1]
-        if word == "--config" and not Path(path).exists() and asset(path).exists():
-            found[index + 1] = str(asset(path))
-    return found
 
 
 # What Lightning says that helps nobody who runs a recipe; everything else is shown.
@@ -192,6 +240,8 @@ NOISE = (
     r".*callbacks used to create the checkpoint need to be provided.*",  # a test keeps no checkpoints
     r".*WeightAveraging state cannot be restored.*",  # averaged weights are what a checkpoint holds
     r".*is not supported by the model summary.*",  # mixed precision: the size it prints is that of 32 bits
+    r".*ended before the epoch ended and your dataloader is not resumable.*",  # it finds its place, see Shares
+    r".*directory .* exists and is not empty.*",  # a run that goes on
     r".*smaller than the logging interval.*",  # the log has one row an epoch
 )
 
@@ -203,7 +253,7 @@ def main(arguments: Sequence[str]) -> AvzooCLI:
     for message in NOISE:
         warnings.filterwarnings("ignore", message)
     set_loader("avzoo", read_recipe)
-    sys.argv[1:] = _find_recipes(arguments)  # Lightning starts other processes by this command line
+    sys.argv[1:] = complete(arguments)  # Lightning starts other processes by this command line
     try:
         return _run()
     except FileNotFoundError as error:
@@ -218,5 +268,6 @@ def _run() -> AvzooCLI:
         subclass_mode_data=True,
         trainer_class=AvzooTrainer,
         save_config_callback=RecipeBesideCheckpoints,
+        parser_class=RecipeParser,
         parser_kwargs={"parser_mode": "avzoo"},
     )

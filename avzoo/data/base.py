@@ -7,12 +7,14 @@ A dataset writes `items(split)` and `classes`. What a label means is in `events.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import lightning as L
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from avzoo.augment import augment
@@ -52,12 +54,75 @@ class Item:
         return Source(self.id, self.path, self.audio)
 
 
+class Share(NamedTuple):
+    """What one process takes of a batch.
+
+    Attributes:
+        rows: What indexes the dataset; one row where the share is none.
+        weight: See `Batch`.
+    """
+
+    rows: Any
+    weight: float
+
+
+class Shares(Sampler[Share]):
+    """The share that one of several processes takes of every batch; together they take each row once.
+
+    Args:
+        batches: The batches of all processes together.
+        rank: Which process.
+        world: How many there are.
+        position: How many batches of the epoch are done when it begins, asked for then.
+
+    >>> [share.rows for share in Shares([[0, 1, 2], [3]], rank=1, world=2)], Shares([[3]], rank=0, world=2).take([3])
+    ([[1, 2], [3]], Share(rows=[3], weight=0.0))
+    """
+
+    def __init__(self, batches: Any, *, rank: int = 0, world: int = 1, position: Callable[[], int] = lambda: 0) -> None:
+        self.batches, self.rank, self.world, self.position = batches, rank, world, position
+        self.streams = getattr(batches, "streams", 1)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that is drawn next."""
+        self.batches.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Share]:
+        for rows in islice(self.batches, self.position(), None):
+            yield self.take(rows)
+
+    def take(self, rows: Any) -> Share:
+        """This process's share: a contiguous one of every stream that the batch joins."""
+        if self.world == 1:
+            return Share(rows, 1.0)
+        whole = len(rows) // self.streams
+        first, last = whole * self.rank // self.world, whole * (self.rank + 1) // self.world
+        weight = (last - first) * self.world / whole
+        if first == last:
+            first, last = 0, 1
+        parts = [rows[start + first : start + last] for start in range(0, len(rows), whole)]
+        return Share(torch.cat(parts) if self.streams > 1 else parts[0], weight)
+
+
+class ShareSet(Dataset[Batch]):
+    """A dataset that is indexed by a whole batch, indexed by shares."""
+
+    def __init__(self, whole: Dataset[Batch]) -> None:
+        self.whole = whole
+
+    def __getitem__(self, share: Share) -> Batch:
+        return self.whole[share.rows]._replace(weight=share.weight)
+
+
 class AVDataModule(L.LightningDataModule, ABC):
     """A dataset of labelled clips whose frozen features are extracted once and cached.
 
     Args:
         preprocess: The numbers of the signal path; on the command line the top-level `preprocess` sets them.
-        batch_size: Clips a step.
+        batch_size: Clips a step, of all processes together.
         views: Views of a training clip's pictures, one of which is drawn per epoch: 1 is the clip itself, more add
             seeded augmentations (see `avzoo.augment`), cached as all features are. A model that reads images itself
             gets them augmented on its device instead; for it, 0 is a new view every epoch.
@@ -179,11 +244,22 @@ class AVDataModule(L.LightningDataModule, ABC):
         return self._loader("test")
 
     def _loader(self, split: Split) -> DataLoader[Batch]:
-        return DataLoader(self.sets[split], sampler=self.batches(split), batch_size=None)
+        trainer = self.trainer
+        if trainer is None:
+            shares = Shares(self.batches(split))
+        else:
+            done = trainer.fit_loop.epoch_loop.batch_progress.current
+            shares = Shares(
+                self.batches(split),
+                rank=trainer.global_rank,
+                world=trainer.world_size,
+                position=lambda: done.ready if split == "train" else 0,
+            )
+        return DataLoader(ShareSet(self.sets[split]), sampler=shares, batch_size=None)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 - Lightning's
         """Augment pictures on the device they are on."""
         if batch.seeds is None:
             return batch
         images = augment(batch.visual.flatten(0, 2), batch.seeds.flatten())
-        return batch._replace(visual=images.unflatten(0, batch.visual.shape[:3]), seeds=None)
+        return batch._replace(visual=images.view(batch.visual.shape), seeds=None)

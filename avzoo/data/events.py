@@ -220,7 +220,9 @@ class EventDataModule(AVDataModule):
         position = {source: index for index, source in enumerate(sources)}
         return EventSet(
             torch.stack([self.cache.read(source, "audio") for source in sources]),
-            torch.stack([torch.stack([self.cache.read(source, "visual", v) for v in range(views)]) for source in sources]),
+            torch.stack(
+                [torch.stack([self.cache.read(source, "visual", v) for v in range(views)]) for source in sources]
+            ),
             torch.tensor([position[item.source] for item in items]),
             torch.stack([segment_labels(item, self.classes, self.preprocess) for item in items]),
             [item.id for item in items],

@@ -97,7 +97,8 @@ class SceneSet(Dataset[Batch]):
 
     def _take(self, items: Tensor, views: Tensor, start: Tensor, count: int) -> tuple[Tensor, Tensor]:
         cached = torch.zeros_like(views) if self.live else views
-        return self.audio.take(items, torch.zeros_like(views), start, count), self.visual.take(items, cached, start, count)
+        audio = self.audio.take(items, torch.zeros_like(views), start, count)
+        return audio, self.visual.take(items, cached, start, count)
 
     def _seeds(self, ids: list[str], views: Tensor, picture: Tensor, shape: torch.Size) -> Tensor | None:
         """Of each row's pictures from `picture` on, `[rows, segments, pictures]`; None where all are as they are."""
@@ -105,9 +106,8 @@ class SceneSet(Dataset[Batch]):
             return None
         total, count = self.visual.shape[:2].numel(), shape.numel()
         of_clips = [view_seeds(id_, view, total) for id_, view in zip(ids, views.tolist(), strict=True)]
-        return torch.stack([seeds[first : first + count] for seeds, first in zip(of_clips, picture, strict=True)]).unflatten(
-            1, shape
-        )
+        shown = [seeds[first : first + count] for seeds, first in zip(of_clips, picture, strict=True)]
+        return torch.stack(shown).reshape(len(ids), *shape)
 
     def places(self, crop: Crop) -> Tensor:
         """Every place that a training row may have."""
@@ -115,17 +115,21 @@ class SceneSet(Dataset[Batch]):
         if self.examples == "clip":
             return torch.zeros(1, dtype=torch.int64)
         if self.examples == "pair":
-            whole = self.audio.take(*torch.zeros(3, 1, dtype=torch.int64), segments)[0]
+            first = torch.zeros(1, dtype=torch.int64)
+            whole = self.audio.take(first, first, first, segments)[0]
             return whole.flatten(0, 1).flatten(1).isfinite().all(1).nonzero()[:, 0]  # a second may lack a window
         bands, columns = self.audio.shape[-2:]
         if crop == "picture":
-            return -(torch.arange((segments - 1) * pictures) * columns // -pictures)  # rounded up: `picture` rounds down
+            # rounded up, because the picture of a place is found by rounding down
+            return -(torch.arange((segments - 1) * pictures) * columns // -pictures)
         return torch.arange((segments - 1) * columns if crop == "column" else bands - columns)
 
 
 def _windows(x: Tensor, start: Tensor, length: int, dim: int) -> Tensor:
     """From each row of `x` `length` entries along `dim`, from `start` on."""
-    return torch.stack([row.narrow(dim - 1 if dim > 0 else dim, int(s), length) for row, s in zip(x, start, strict=True)])
+    return torch.stack(
+        [row.narrow(dim - 1 if dim > 0 else dim, int(s), length) for row, s in zip(x, start, strict=True)]
+    )
 
 
 class SceneBatches(Sampler[Tensor]):
@@ -250,8 +254,9 @@ class SceneDataModule(AVDataModule):
         fitting = {"second": ("gammatone",), "pair": ("scalogram", "fbank")}.get(examples, (heard,))
         if heard not in fitting or self.preprocess.visual_kind == "segment":
             raise AvzooError(
-                f"examples={examples!r} with audio_kind={heard!r}, visual_kind={self.preprocess.visual_kind!r}: a second"
-                " is cut from a gammatone, a pair from a scalogram or fbank, both from the visual_kind frame or image"
+                f"examples={examples!r} with audio_kind={heard!r}, visual_kind={self.preprocess.visual_kind!r}: a"
+                " second is cut from a gammatone, a pair from a scalogram or fbank, both from the visual_kind frame or"
+                " image"
             )
         if examples not in ("clip", "second", "pair") or crop not in ("picture", "column", "legacy"):
             raise AvzooError(f"examples={examples!r}, crop={crop!r}: not among those that SceneDataModule lists")
@@ -289,6 +294,13 @@ class SceneDataModule(AVDataModule):
             streams=self.streams,
             seed=self.seed,
         )
+
+    def whole(self, split: Split) -> Batch:
+        """A split as one batch of whole clips."""
+        items = torch.arange(len(self.sets[split]))  # type: ignore[arg-type]
+        rows = torch.stack([items, *torch.zeros(2, len(items), dtype=torch.int64)], 1)
+        batch: Batch = self.sets[split][rows]
+        return batch
 
     def audio_statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the training split's sound, over all but its last two dimensions.
