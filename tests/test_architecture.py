@@ -20,7 +20,10 @@ ARROWS: dict[str, set[str]] = {
     "plot": {"inference"},
     "embedding": {"inference", "data"},  # reads the labels of a dataset's layout
     "inference": {"hub"},
+    "train": {"data.base", "models.base", "registry"},  # of one training; `training` alone uses it
     "init_from": {"hub"},
+    "finetuning": {"init_from", "data"},
+    "checking": {"data"},
     "hub": {"registry", "bundle"},
     "card": {"registry", "bundle"},
     "export": {"models"},

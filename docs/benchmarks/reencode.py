@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import avzoo
 from avzoo.data.ave import AVE
-from avzoo.data.base import segment_labels
+from avzoo.data.events import segment_labels
 
 Pixels = NDArray[np.uint8]
 

@@ -1,0 +1,76 @@
+"""`avzoo finetune NAME --data DIR|TABLE`: train a model on one's own clips, from one that is trained."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import re
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = (
+        f"{parser.description}\n\n"
+        "All but the head is taken over, whatever the classes are. DIR is a folder per class, a table a CSV or\n"
+        "Parquet file with the columns path, label[, start, end, split, group]; `avzoo check` looks through them.\n"
+        "For a model of events, a folder or label `background` holds what is none of the classes."
+    )
+    parser.add_argument("model", help="a name of `avzoo list`, hf:owner/repo@commit, or a bundle's folder")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR|TABLE", help="the clips")
+    parser.add_argument(
+        "--freeze",
+        choices=["none", "backbone", "encoders"],
+        default="backbone",
+        help="what does not train: the image encoder, if the model has its own (default), or all single-modality parts",
+    )
+    parser.add_argument("--epochs", type=int, default=40, help="at most (default 40)")
+    parser.add_argument("--lr", type=float, default=3e-3, help="learning rate of the head (default 0.003)")
+    parser.add_argument("--lr-rest", type=float, help="of all else (default a tenth of --lr)")
+    parser.add_argument("--patience", type=int, default=10, help="epochs without progress until the end (default 10)")
+    parser.add_argument(
+        "--balance", choices=["none", "weights"], default="none", help="weigh classes alike (default none)"
+    )
+    parser.add_argument("--batch-size", type=int, help="windows, seconds or pairs a step (default by model)")
+    parser.add_argument("--out", type=Path, help="the result, a bundle (default a new folder in finetuned/)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps")
+    parser.add_argument("--workers", type=int, help="processes that extract features (default one per core)")
+    parser.add_argument("--on-missing-audio", choices=["error", "silence"], default="error", help="default: error")
+    parser.add_argument("--on-damage", choices=["error", "pad"], default="error", help="default: error")
+    parser.add_argument("--on-missing", choices=["error", "skip"], default="error", help="of files; default: error")
+    parser.add_argument("--seed", type=int, default=0, help="of the head's first weights and of the order (default 0)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train, write the bundle, and say what to do with it."""
+    from avzoo.finetuning import finetune
+
+    out = options.out or _new_folder(options.model, options.data)
+    finetune(
+        options.model,
+        options.data,
+        freeze=options.freeze,
+        epochs=options.epochs,
+        lr=options.lr,
+        lr_rest=options.lr_rest,
+        patience=options.patience,
+        balance=options.balance,
+        batch_size=options.batch_size,
+        out=out,
+        device=options.device,
+        workers=options.workers,
+        on_missing_audio=options.on_missing_audio,
+        on_damage=options.on_damage,
+        on_missing=options.on_missing,
+        seed=options.seed,
+    )
+    given = str(out) if out.is_absolute() else f"./{out.as_posix()}"
+    print(f"ask it:  avzoo predict clip.mp4 --model '{given}'")
+
+
+def _new_folder(model: str, data: Path) -> Path:
+    """A folder that is not there yet, called after both."""
+    name = re.sub(r"[^\w.-]+", "-", f"{Path(model).name}-{data.resolve().stem}")
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(folder for folder in (Path("finetuned", name) for name in names) if not folder.exists())

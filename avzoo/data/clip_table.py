@@ -1,0 +1,321 @@
+"""One's own clips as rows: a folder per class, or a table; and which of them are held back for validation.
+
+```
+folder/<class>/**/*.mp4                       validation is drawn; files in one subfolder of a class stay together
+folder/{train,val,test}/<class>/**/*.mp4      validation is drawn from `train` where there is no `val`
+table.csv, table.parquet                      path, label[, start, end, split, group]; paths from the table's folder on
+```
+
+A CSV may be what Excel saves: commas, semicolons or tabs, a byte order mark, Windows line ends, `2,5` for 2.5 s.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import io
+import math
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from avzoo.data.base import Split
+from avzoo.errors import AnnotationError, AvzooError, DataNotFoundError, did_you_mean
+
+SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".mov", ".avi", ".mpg", ".mpeg", ".m4v"})
+SPLITS: dict[str, Split] = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test", "evaluation": "test",
+}  # fmt: skip
+REQUIRED, OPTIONAL = ("path", "label"), ("start", "end", "split", "group")
+
+
+@dataclass(frozen=True)
+class ClipRow:
+    """One label of one file.
+
+    Attributes:
+        path: The video.
+        name: Its path within the dataset, by which validation is drawn.
+        label: What it is called.
+        start: Where the event begins, s; None for all of the file.
+        end: Where the event ends, s; None for all of the file.
+        split: As declared; None where it is not.
+        group: What stays on one side of a split, such as a place or a day; empty for the file alone.
+        where: Folder, or file and line, for messages.
+    """
+
+    path: Path
+    name: str
+    label: str
+    start: float | None = None
+    end: float | None = None
+    split: Split | None = None
+    group: str = ""
+    where: str = ""
+
+    @property
+    def unit(self) -> str:
+        """What is drawn as a whole."""
+        return self.group or self.name
+
+
+def read_clips(root: Path) -> list[ClipRow]:
+    """The rows of a folder or a table.
+
+    Raises:
+        DataNotFoundError: If there is no such folder or table, or no video in it.
+        AnnotationError: If the table cannot be read, or two rows of a file contradict each other.
+    """
+    if root.is_dir():
+        return _read_folder(root)
+    if not root.is_file():
+        near = did_you_mean(root.name, [p.name for p in root.parent.iterdir()]) if root.parent.is_dir() else ""
+        raise DataNotFoundError(f"{root}: no such folder or table{near}")
+    header, lines = _read_parquet(root) if root.suffix.lower() == ".parquet" else _read_csv(root)
+    columns = _columns(root, header)
+    rows = [_row(root, columns, fields, where) for where, fields in lines]
+    if not rows:
+        raise DataNotFoundError(f"{root} has a header and no rows: expected one row a clip, or one an event")
+    _check_rows(rows)
+    return rows
+
+
+# -- a folder --------------------------------------------------------------------------------------------------------
+
+
+def _read_folder(root: Path) -> list[ClipRow]:
+    folders = _folders(root)
+    videos = {folder: find_files(folder) for folder in folders}
+    declared = {folder: SPLITS[folder.name.lower()] for folder in folders if folder.name.lower() in SPLITS}
+    # A class may be called "train" too: its videos lie in it, not in folders of classes.
+    for folder in [folder for folder in declared if any(video.parent == folder for video in videos[folder])]:
+        del declared[folder]
+    found: list[tuple[Path, Split | None]] = [(folder, None) for folder in folders]
+    if "train" in declared.values():
+        foreign = [folder.name for folder in folders if folder not in declared and videos[folder]]
+        if foreign:
+            raise AnnotationError(
+                f"{root} has {', '.join(sorted(folder.name for folder in declared))} and beside them {foreign[0]}:"
+                " expected folders train, val and test alone, or a folder per class"
+            )
+        found = [(own, split) for folder, split in declared.items() for own in _folders(folder)]
+    rows = []
+    for folder, split in found:
+        for path in find_files(folder):
+            group = "" if path.parent == folder else _name(path.parent, root)
+            rows.append(ClipRow(path, _name(path, root), _plain(folder.name), None, None, split, group, str(path)))
+    if not rows:
+        raise DataNotFoundError(_nothing(root))
+    return sorted(rows, key=lambda row: row.name)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def find_files(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> list[Path]:
+    """The videos in a folder and below it; what is hidden (`._clip.mp4` of macOS) is none."""
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def _nothing(root: Path) -> str:
+    """Why a folder has no rows."""
+    loose = find_files(root)
+    if loose:
+        return (
+            f"{root}: its videos ({loose[0].name}, ...) lie in no folder of a class: put each in one named by its class"
+        )
+    others = sorted({path.suffix.lower() for path in root.rglob("*") if path.is_file()} - {""})
+    has = f"only files ending in {', '.join(others)}" if others else "nothing"
+    others_read = ", ".join(sorted(SUFFIXES - {".mp4"}))
+    return f"{root} holds no video, {has}: expected {root.name}/<class>/*.mp4 (or {others_read})"
+
+
+def _name(path: Path, root: Path) -> str:
+    return _plain(path.relative_to(root).as_posix())
+
+
+def _plain(text: str) -> str:
+    """One spelling of a name: macOS stores letters and their accents apart."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
+# -- a table ---------------------------------------------------------------------------------------------------------
+
+
+Lines = list[tuple[str, list[Any]]]  # file:line, and the fields
+
+
+def _read_csv(path: Path) -> tuple[list[str], Lines]:
+    text = _decode(path)
+    skipped = 0
+    delimiter = ""
+    if text.lower().startswith("sep=") and len(text) > 4:  # Excel's own hint
+        delimiter, text, skipped = text[4], text.partition("\n")[2], 1
+    first = text.partition("\n")[0]
+    delimiter = delimiter or max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines: Lines = []
+    try:
+        for fields in reader:
+            if any(field.strip() for field in fields):
+                lines.append((f"{path}:{reader.line_num + skipped}", fields))
+    except csv.Error as error:
+        raise AnnotationError(f"{path}:{reader.line_num + skipped}: not a line of a CSV table ({error})") from error
+    if not lines:
+        raise DataNotFoundError(f"{path} is empty: expected a header `path,label` and a row a clip")
+    return lines[0][1], lines[1:]
+
+
+def _decode(path: Path) -> str:
+    raw = path.read_bytes()
+    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise AnnotationError(
+            f"{path}: not a text in UTF-8 ({error}); in Excel: save as 'CSV UTF-8 (comma delimited)'"
+        ) from error
+
+
+def _read_parquet(path: Path) -> tuple[list[str], Lines]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ModuleNotFoundError as error:
+        raise AvzooError(
+            f"{path}: reading Parquet needs pyarrow: pip install pyarrow, or save the table as CSV"
+        ) from error
+    try:
+        table = parquet.read_table(path)
+    except (ArrowException, OSError) as error:
+        raise AnnotationError(f"{path}: not a Parquet table ({error})") from error
+    columns = [column.to_pylist() for column in table.columns]
+    return table.column_names, [(f"{path}, row {n}", list(row)) for n, row in enumerate(zip(*columns, strict=True), 1)]
+
+
+def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
+    """Where each column stands."""
+    names = [str(name).strip().lower() for name in header]
+    columns = {name: names.index(name) for name in (*REQUIRED, *OPTIONAL) if name in names}
+    others = [name for name in names if name and name not in columns]
+    for name in REQUIRED:
+        if name not in columns:
+            raise AnnotationError(
+                f"{path}: no column {name!r} among {names}{did_you_mean(name, others)}; expected the header"
+                " path,label[,start,end,split,group]"
+            )
+    for name in others:  # a misspelt `start` would make scenes of events without a word
+        if near := difflib.get_close_matches(name, [name for name in OPTIONAL if name not in columns], n=1, cutoff=0.8):
+            raise AnnotationError(f"{path}: the column {name!r} is not read: call it {near[0]!r}, or something else")
+    if ("start" in columns) != ("end" in columns):
+        raise AnnotationError(f"{path}: start and end go together; one of the two columns is missing")
+    return columns
+
+
+def _row(path: Path, columns: Mapping[str, int], fields: Sequence[Any], where: str) -> ClipRow:
+    width = max(columns.values()) + 1
+    texts = ["" if field is None or field != field else str(field).strip() for field in fields]  # NaN is not itself
+    texts += [""] * (width - len(texts))  # what Excel leaves out at the end of a line
+    given = {name: texts[index] for name, index in columns.items()}
+    if not given["path"] or not given["label"]:
+        raise AnnotationError(
+            f"{where}: path and label are {given['path']!r} and {given['label']!r}: both must be there"
+        )
+    start, end = (_seconds(given.get(name, ""), name, where) for name in ("start", "end"))
+    if (start is None) != (end is None):
+        raise AnnotationError(f"{where}: start and end are {start} and {end}: give both, or neither for the whole file")
+    if start is not None and end is not None and not start < end:
+        raise AnnotationError(f"{where}: the event ends at {end:g} s, not after it starts, {start:g} s")
+    declared = given.get("split", "").lower()
+    if declared and declared not in SPLITS:
+        near = did_you_mean(declared, SPLITS)
+        raise AnnotationError(f"{where}: split is {declared!r}, expected train, val, test or nothing{near}")
+    file = _resolve(path.parent, given["path"])
+    name = _plain(PureWindowsPath(given["path"]).as_posix())
+    return ClipRow(
+        file, name, _plain(given["label"]), start, end, SPLITS.get(declared), _plain(given.get("group", "")), where
+    )
+
+
+def _seconds(text: str, name: str, where: str) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text.replace(",", "."))
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise AnnotationError(f"{where}: {name} is {text!r}, expected seconds from the file's beginning, such as 2.5")
+    return value
+
+
+def _resolve(folder: Path, text: str) -> Path:
+    """The file that a table means: as written, else with `/` for a backslash, or its accents stored otherwise."""
+    spellings = [text, PureWindowsPath(text).as_posix()]
+    spellings += [unicodedata.normalize(form, spellings[1]) for form in ("NFC", "NFD")]
+    return next((path for spelling in spellings if (path := folder / spelling).exists()), folder / spellings[1])
+
+
+def _check_rows(rows: Iterable[ClipRow]) -> None:
+    """Refuse a file whose rows put it on two sides."""
+    first: dict[Path, ClipRow] = {}
+    for row in rows:
+        other = first.setdefault(row.path, row)
+        if (row.split, row.group) != (other.split, other.group):
+            raise AnnotationError(
+                f"{row.where}: {row.name} has split {row.split or 'none'} and group {row.group or 'none'}, but"
+                f" {other.split or 'none'} and {other.group or 'none'} at {other.where}: a file is on one side whole"
+            )
+
+
+# -- splits ----------------------------------------------------------------------------------------------------------
+
+
+def assign_splits(rows: Sequence[ClipRow], val_fraction: float) -> list[ClipRow]:
+    """The rows, each with a split; validation is drawn from training where no row declares it.
+
+    A unit (a group, or a file without one) is held back if the hash of its name, read as a number from 0 to 1, is below
+    `val_fraction`, whatever else there is: it stays where it is when files are added. Two exceptions keep small classes
+    whole: one with two or more units of which none is held back gives the lowest, and one all of whose units would be
+    held back keeps the highest. More files undo the first exception, so that a unit goes from validation to training;
+    only the second can bring one from training to validation, in a class that is almost nothing but held back.
+
+    >>> rows = [ClipRow(Path(n), n, "a") for n in ("1.mp4", "2.mp4", "3.mp4", "4.mp4")]
+    >>> [row.split for row in assign_splits(rows, 0.25)]
+    ['train', 'train', 'train', 'val']
+    """
+    if any(row.split == "val" for row in rows):
+        return [row if row.split else replace(row, split="train") for row in rows]
+    units: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.split != "test":
+            units[row.label].add(row.unit)
+    held = {unit for own in units.values() for unit in own if _place(unit) < val_fraction}
+    for _, own in sorted(units.items()):
+        if len(own) > 1 and not own & held:
+            held.add(min(own, key=_place))
+    for _, own in sorted(units.items()):
+        if own <= held:
+            held.discard(max(own, key=_place))
+    return [row if row.split == "test" else replace(row, split="val" if row.unit in held else "train") for row in rows]
+
+
+def _place(unit: str) -> float:
+    """Where a name falls between 0 and 1."""
+    return int.from_bytes(hashlib.sha256(unit.encode()).digest()[:8]) / 2**64
+
+
+def shared_groups(rows: Iterable[ClipRow]) -> dict[str, list[ClipRow]]:
+    """The groups that stand in more than one declared split, each with one row of every split."""
+    found: dict[str, dict[Split, ClipRow]] = defaultdict(dict)
+    for row in rows:
+        if row.group and row.split:
+            found[row.group].setdefault(row.split, row)
+    return {group: list(by.values()) for group, by in found.items() if len(by) > 1}

@@ -1,0 +1,406 @@
+"""Clips: one's own videos, a folder per class or a table, as scenes (a label a file) or as events (labels in time).
+
+What the rows are and how they are split is in `clip_table.py`. A file is read in windows of `preprocess.seconds`, as
+`predict` reads it: one after the other, the last moved back so that it is full. A file shorter than a window has its
+last picture held and silence after it; in events that tail is background.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+from tqdm import tqdm
+
+from avzoo.augment import view_seeds
+from avzoo.clip import MediaInfo, probe
+from avzoo.data.base import BACKGROUND, AVDataModule, Item, Split
+from avzoo.data.clip_table import ClipRow, assign_splits, read_clips, shared_groups
+from avzoo.data.events import EventDataModule, EventSet
+from avzoo.data.features import FeatureCache, Part, Source
+from avzoo.data.scenes import Crop, Examples, SceneDataModule
+from avzoo.errors import AnnotationError, AvzooError, ClassMismatchError, DataNotFoundError, MediaError, did_you_mean
+from avzoo.preprocess import Batch, Preprocess, Preprocessor, read_window
+
+Task = Literal["auto", "scenes", "events"]
+PHOTO_CODECS = frozenset({"mjpeg", "png", "webp", "gif", "bmp", "tiff", "heic"})
+
+
+@dataclass(frozen=True)
+class WindowSource(Source):
+    """A window of a file that begins at `start` s."""
+
+    start: float = 0.0
+
+
+@dataclass(frozen=True)
+class Window(Item):
+    """A window of a file, with all that happens in it.
+
+    Attributes:
+        offset: Where in the file it begins, s.
+        events: (label, start, end) of each event that touches it, s from the window's beginning, in order of start.
+    """
+
+    offset: float = 0.0
+    events: tuple[tuple[str, float, float], ...] = ()
+
+    @property
+    def source(self) -> WindowSource:
+        """The window that its features belong to."""
+        return WindowSource(self.id, self.path, self.audio, self.offset)
+
+
+class WindowCache(FeatureCache):
+    """The feature cache, of windows that begin anywhere in a file."""
+
+    def make(self, source: Source, parts: Collection[Part], preprocessor: Preprocessor) -> None:
+        """As `FeatureCache.make`, and a photo is refused: it has neither time nor sound."""
+        if is_photo(probe(source.path)):
+            raise MediaError(f"{source.path}: is a photo, not a video: remove it, or record a video instead")
+        if not isinstance(source, WindowSource) or source.start == 0:
+            super().make(source, parts, preprocessor)
+            return
+        modalities = {modality for modality, _ in parts}
+        clip = read_window(
+            source.path,
+            self.preprocess,
+            start=source.start,
+            on_missing_audio=self.on_missing_audio,
+            on_damage=self.on_damage,
+            audio="audio" in modalities,
+            visual="visual" in modalities,
+        )
+        for modality, view in parts:
+            seeds = view_seeds(source.id, view, len(clip.frames)) if view else None
+            features = preprocessor.audio(clip) if modality == "audio" else preprocessor.visual(clip, seeds)
+            target = self.path(source, modality, view)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = target.with_suffix(f".{os.getpid()}.tmp")
+            save_file({"features": features.cpu().contiguous()}, unfinished, {"stamp": self._stamp(source, modality)})
+            unfinished.replace(target)
+
+
+def is_photo(info: MediaInfo) -> bool:
+    """Whether a file is one picture, whatever its name ends in."""
+    return info.video_codec in PHOTO_CODECS and not info.has_audio and info.duration == 0
+
+
+class Clips(AVDataModule):
+    """One's own clips.
+
+    Args:
+        root: A folder of folders, or a table; see `avzoo.data.clip_table` for what they look like.
+        task: "scenes", a file has one label; "events", labels in time, to which the background is added as the last
+            class: what no row covers, and what is labelled `background`. A row without start and end is then an event
+            from a file's beginning to its end. "auto" takes events where a row has start and end.
+        val_fraction: Share of the training clips (of groups, where there are any) that is held back for validation,
+            where nothing is declared to be validation; see `assign_splits`. There is no test split but a declared one.
+        classes: Label order; default alphabetical. For events the background is appended if it is not there.
+        preprocess: The numbers of the signal path; on the command line the top-level `preprocess` sets them.
+        examples: Of scenes: what training takes, see `SceneDataModule`.
+        crop: Of scenes: where a second may begin, see `SceneDataModule`.
+        streams: Of scenes: 2 for mixup, see `SceneDataModule`.
+        swap: Of events: share of training clips with another clip's pictures or sound, see `EventDataModule`.
+        reverse: Of events: share of training clips that run backwards.
+        batch_size: Windows, seconds or pairs a step.
+        views: Views of a training picture, see `AVDataModule`.
+        cache: Where features are kept; default `$AVZOO_CACHE`, else `~/.cache/avzoo`.
+        workers: Processes that extract features; 0 uses this one, None takes one per CPU core.
+        device: Where the backbones run while extracting.
+        on_missing_audio: What to do with a clip without sound: "error" or "silence".
+        on_damage: What to do with a clip that is cut short: "error" or "pad".
+        on_missing: What to do with clips that are not on disk or cannot be read: "error" or "skip".
+        seed: Of the order of training; the split does not depend on it.
+
+    Raises:
+        AvzooError: If an option is not one of those above, or is of the other task.
+        DataNotFoundError: If there is no such folder or table, no video in it, or a file of the table is not there.
+        AnnotationError: If the table cannot be read or gives nothing to learn; `avzoo check` says more.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        task: Task = "auto",
+        val_fraction: float = 0.2,
+        classes: Sequence[str] | None = None,
+        preprocess: Preprocess | Mapping[str, Any] | None = None,
+        examples: Examples = "clip",
+        crop: Crop = "picture",
+        streams: int = 1,
+        swap: float = 0.0,
+        reverse: float = 0.0,
+        batch_size: int = 32,
+        views: int = 1,
+        cache: Path | None = None,
+        workers: int | None = None,
+        device: str = "cpu",
+        on_missing_audio: Literal["error", "silence"] = "error",
+        on_damage: Literal["error", "pad"] = "error",
+        on_missing: Literal["error", "skip"] = "error",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            preprocess,
+            batch_size=batch_size,
+            views=views,
+            cache=cache,
+            workers=workers,
+            device=device,
+            on_missing_audio=on_missing_audio,
+            on_damage=on_damage,
+            on_missing=on_missing,
+            seed=seed,
+        )
+        if task not in ("auto", "scenes", "events") or not 0 < val_fraction < 1:
+            raise AvzooError(
+                f'task={task!r}, val_fraction={val_fraction}: expected "auto", "scenes" or "events", and a share'
+                " between 0 and 1"
+            )
+        self.cache = WindowCache(self.preprocess, folder=cache, on_missing_audio=on_missing_audio, on_damage=on_damage)
+        self.root, self.val_fraction, self.streams = Path(root), val_fraction, streams
+        self._given_task, self._given_classes = task, classes
+        self._of_scenes: dict[str, Any] = {"examples": examples, "crop": crop, "streams": streams}
+        self._of_events: dict[str, Any] = {"swap": swap, "reverse": reverse}
+
+    @functools.cached_property
+    def rows(self) -> list[ClipRow]:
+        """All rows, each with its split."""
+        rows = read_clips(self.root)
+        for group, (row, other, *_) in shared_groups(rows).items():
+            raise AnnotationError(
+                f"{row.where}: group {group!r} is in {row.split} and, at {other.where}, in {other.split}: a model that"
+                " saw it in training is not tested by it; put it on one side"
+            )
+        gone = list(dict.fromkeys(row.path for row in rows if not row.path.is_file()))
+        if gone:
+            message = f"{self.root}: {len(gone)} of its files are not there, such as {gone[0]}"
+            if self.on_missing == "error" or not (rows := [row for row in rows if row.path not in set(gone)]):
+                raise DataNotFoundError(
+                    f"{message}: paths are read from the table's folder on; `data.on_missing: skip` goes on without"
+                )
+            print(f"{message}; going on without them (on_missing: skip).")
+        return assign_splits(rows, self.val_fraction)
+
+    @functools.cached_property
+    def task(self) -> Literal["scenes", "events"]:
+        """What the rows are read as."""
+        timed = next((row for row in self.rows if row.start is not None), None)
+        if self._given_task == "scenes" and timed is not None:
+            raise AnnotationError(
+                f"{timed.where}: a scene is a whole file, this row is from {timed.start:g} to {timed.end:g} s: set"
+                " task to events, or leave start and end out"
+            )
+        if self._given_task == "auto":
+            return "scenes" if timed is None else "events"
+        return self._given_task
+
+    @functools.cached_property
+    def classes(self) -> list[str]:
+        """The label order; for events the last one is the background."""
+        found = sorted({row.label for row in self.rows})
+        events = [name for name in found if name != BACKGROUND] if self.task == "events" else found
+        if self._given_classes is not None:
+            given = [name for name in self._given_classes if self.task == "scenes" or name != BACKGROUND]
+            for row in self.rows:
+                if row.label in events and row.label not in given:
+                    raise ClassMismatchError(
+                        f"{row.where}: {row.label!r} is none of the classes given,"
+                        f" {given}{did_you_mean(row.label, given)}"
+                    )
+            events = given
+        background_is_there = BACKGROUND in found or any(row.start is not None for row in self.rows)
+        if not events or (len(events) == 1 and not (self.task == "events" and background_is_there)):
+            raise AnnotationError(
+                f"{self.root}: there is one class, {', '.join(found)}, and nothing to tell it from: add a second class,"
+                f" or for events a folder or label {BACKGROUND!r}"
+            )
+        return [*events, BACKGROUND] if self.task == "events" else events
+
+    def _check_counts(self) -> None:
+        """Refuse what nothing can be learnt from, or nothing be measured on."""
+        events = [name for name in self.classes if self.task == "scenes" or name != BACKGROUND]
+        files: dict[str, set[Path]] = defaultdict(set)
+        training: Counter[str] = Counter()
+        for row in self.rows:
+            files[row.label].add(row.path)
+            training[row.label] += row.split == "train"
+        if len({row.path for row in self.rows}) > 1:
+            lonely = [name for name in events if len(files[name]) == 1]
+            if lonely:
+                raise AnnotationError(
+                    f"{self.root}: there is one clip of {', '.join(lonely)}: one to learn from and another to validate"
+                    " on are the least; add clips, or leave the class out"
+                )
+        for name in events:
+            if files[name] and not training[name]:
+                raise AnnotationError(f"{self.root}: no clip of {name} is in training: declare one as train")
+        if all(row.split == "train" for row in self.rows):
+            raise AnnotationError(
+                f"{self.root}: all is one file or group (a subfolder of a class is one), so that nothing can be held"
+                " back for validation: add files, or declare the split of some as val"
+            )
+
+    def _check_options(self) -> None:
+        """Refuse options of the other task, which would do nothing."""
+        neutral = {"examples": "clip", "crop": "picture", "streams": 1, "swap": 0.0, "reverse": 0.0}
+        for name, value in (self._of_scenes if self.task == "events" else self._of_events).items():
+            if value != neutral[name]:
+                raise AvzooError(f"{name}={value!r} is not for {self.task}, as which {self.root} is read: leave it out")
+
+    @functools.cached_property
+    def _windows(self) -> dict[Split, list[Window]]:
+        self._check_counts()
+        self._check_options()
+        by_file: dict[Path, list[ClipRow]] = defaultdict(list)
+        for row in self.rows:
+            by_file[row.path].append(row)
+        windows: dict[Split, list[Window]] = {"train": [], "val": [], "test": []}
+        for path, rows in tqdm(by_file.items(), desc="reading lengths", unit="file", disable=None):
+            try:
+                duration = probe(path).duration
+            except MediaError:
+                duration = 0.0  # one window, whose extraction says what is wrong, beside all else that is
+            windows[rows[0].split or "train"] += self._of_file(path, rows, duration)
+        return windows
+
+    def _of_file(self, path: Path, rows: Sequence[ClipRow], duration: float) -> list[Window]:
+        """The windows that cover a file of `duration` s."""
+        labels = {row.label for row in rows}
+        if self.task == "scenes" and len(labels) > 1:
+            raise AnnotationError(
+                f"{rows[1].where}: {rows[1].name} has several labels, {sorted(labels)}: a scene has one"
+            )
+        step, per_window = self.preprocess.segment_seconds, self.preprocess.segments
+        count = max(1, math.floor(duration / step + 0.5))  # segments whose middle lies within the file
+        starts = [max(0, min(first, count - per_window)) * step for first in range(0, count, per_window)]
+        spans = sorted((row.start or 0.0, count * step if row.end is None else row.end, row.label) for row in rows)
+        windows = []
+        for start in starts:
+            suffix = f"+{start:g}" if start else ""
+            id_, key = path.name + suffix, rows[0].name + suffix
+            if self.task == "scenes":
+                windows.append(Window(key, id_, path, rows[0].label, 0.0, self.preprocess.seconds, None, start))
+                continue
+            end = start + self.preprocess.seconds
+            events = tuple(
+                (label, max(0.0, a - start), min(b, end) - start)
+                for a, b, label in spans
+                if a < end and b > start and label != BACKGROUND
+            )
+            main = max(events, key=lambda event: event[2] - event[1], default=(BACKGROUND, 0.0, 0.0))
+            windows.append(Window(key, id_, path, *main, None, start, events))
+        return windows
+
+    @functools.cached_property
+    def _machinery(self) -> _Scenes | _Events:
+        """What makes batches: that of scenes or that of events."""
+        common: dict[str, Any] = {"batch_size": self.batch_size, "views": self.views, "seed": self.seed}
+        machinery: _Scenes | _Events
+        if self.task == "scenes":
+            machinery = _Scenes(self.preprocess, **common, **self._of_scenes)
+        else:
+            machinery = _Events(self.preprocess, **common, **self._of_events)
+        machinery.clips, machinery.cache, machinery.sets = self, self.cache, self.sets
+        return machinery
+
+    def items(self, split: Split) -> list[Item]:
+        """The windows of a split, file by file."""
+        if not self._windows[split]:
+            raise DataNotFoundError(
+                f"{self.root} has no {split} clips: put some in a folder {split}/<class>, or give the table a column"
+                " split"
+            )
+        return list(self._windows[split])
+
+    def extract(self, splits: Sequence[Split]) -> None:
+        """Extract what is missing; a test split need not be there."""
+        super().extract([split for split in splits if split != "test" or self._windows["test"]])
+
+    def dataset(self, split: Split, items: Sequence[Item]) -> Dataset[Batch]:
+        """See `SceneDataModule` and `EventDataModule`."""
+        return self._machinery.dataset(split, items)
+
+    def batches(self, split: Split) -> Sampler[Any]:
+        """See `SceneDataModule` and `EventDataModule`."""
+        return self._machinery.batches(split)
+
+    def audio_statistics(self) -> tuple[Tensor, Tensor]:
+        """See `SceneDataModule`; of events there are none.
+
+        Raises:
+            AvzooError: If these are events.
+        """
+        return self._scenes().audio_statistics()
+
+    def whole(self, split: Split) -> Batch:
+        """See `SceneDataModule`; of events there is none.
+
+        Raises:
+            AvzooError: If these are events.
+        """
+        return self._scenes().whole(split)
+
+    def _scenes(self) -> _Scenes:
+        if isinstance(self._machinery, _Events):
+            raise AvzooError(f"{self.root} is read as events, which no model of scenes learns from: set task to scenes")
+        return self._machinery
+
+
+class _Scenes(SceneDataModule):
+    """Batches of scenes, of another module's rows."""
+
+    clips: Clips
+
+    @property
+    def classes(self) -> list[str]:
+        return self.clips.classes
+
+    def items(self, split: Split) -> list[Item]:
+        return self.clips.items(split)
+
+
+class _Events(EventDataModule):
+    """Batches of events, of another module's rows; a window may hold several."""
+
+    clips: Clips
+
+    @property
+    def classes(self) -> list[str]:
+        return self.clips.classes
+
+    def items(self, split: Split) -> list[Item]:
+        return self.clips.items(split)
+
+    def dataset(self, split: Split, items: Sequence[Item]) -> EventSet:
+        events = super().dataset(split, items)
+        windows = [item for item in items if isinstance(item, Window)]
+        events.label = torch.stack([window_labels(window, self.classes, self.preprocess) for window in windows])
+        return events
+
+
+def window_labels(window: Window, classes: Sequence[str], preprocess: Preprocess) -> Tensor:
+    """The class of every segment, int64 `[segments]`: the last to begin of the events that cover its middle.
+
+    >>> p = Preprocess(audio_backbone="vggish", visual_backbone="tf_efficientnet_lite0")
+    >>> w = Window("a", "a", Path("a.mp4"), "bell", events=(("bell", 1.0, 6.0), ("siren", 4.0, 8.0)))
+    >>> window_labels(w, ["bell", "siren", "background"], p).tolist()
+    [2, 0, 0, 0, 1, 1, 1, 1, 2, 2]
+    """
+    middle = (torch.arange(preprocess.segments) + 0.5) * preprocess.segment_seconds
+    label = torch.full((preprocess.segments,), len(classes) - 1)
+    for name, start, end in window.events:
+        label[(middle >= start) & (middle < end)] = classes.index(name)
+    return label

@@ -1,0 +1,291 @@
+"""Fine-tuning: what is taken, what rests, what learns how fast, and that the bundle is the model that was returned."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from media import Picture, Sound, texture, write_media
+
+import avzoo
+from avzoo import bundle, cli, finetuning
+from avzoo.data.clips import Clips
+from avzoo.errors import AnnotationError, AvzooError, DataNotFoundError
+from avzoo.finetuning import finetune, head_of, weighted
+from avzoo.models import AVSDN, AVModule, JointScalogramNet, SECRNNFusion, SegmentMLP
+
+LIGHT: dict[str, Any] = {"audio_backbone": "vggish", "visual_backbone": "tf_efficientnet_lite0", "size": 32}
+GAMMATONE: dict[str, Any] = {
+    "audio_kind": "gammatone", "sample_rate": 8000, "window": 320, "hop": 160, "f_max": 4000.0, "fps": 5,
+    "visual_kind": "frame", "visual_backbone": "tf_efficientnet_lite0", "size": 16,
+}  # fmt: skip
+SCALOGRAM: dict[str, Any] = {
+    "audio_kind": "scalogram", "visual_kind": "frame", "visual_backbone": "tf_efficientnet_lite0", "size": 16,
+    "sample_rate": 8000, "n_fft": 2048, "window": 2048, "hop": 1000, "bands": 40, "bank": "geometric", "frames": 3,
+}  # fmt: skip
+OLD = ["drone", "guitar", "background"]
+QUICK: dict[str, Any] = {"epochs": 2, "workers": 0}
+
+pytestmark = pytest.mark.usefixtures("cheap_backbones")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes, four clips of 3 s each, that even a mean tells apart."""
+    root = tmp_path_factory.mktemp("mine") / "my clips"
+    for n in range(8):
+        label = ("bell", "siren")[n % 2]
+        path = root / label / f"{n}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shade = 4 if n % 2 else 1
+        picture = Picture(seconds=3, fps=5, render=lambda i, size, n=n, s=shade: texture(50 * n + i, size) // s)  # type: ignore[misc]
+        write_media(path, picture, Sound(seconds=3))
+    return root
+
+
+def avsdn(**options: Any) -> AVSDN:
+    torch.manual_seed(1)
+    return AVSDN(OLD, visual_dim=1280, hidden_dim=4, preprocess=LIGHT, **options).eval()
+
+
+def changed(before: AVModule, after: AVModule) -> set[str]:
+    """First words of the names of the parameters that differ."""
+    old = dict(before.named_parameters())
+    return {
+        name.partition(".")[0]
+        for name, value in after.named_parameters()
+        if value.shape != old[name].shape or not torch.equal(value, old[name])
+    }
+
+
+def test_other_classes_come_out_as_a_bundle(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parent = avsdn()
+    before = {key: value.clone() for key, value in parent.state_dict().items()}
+    model = avzoo.finetune(parent, folder, out=tmp_path / "mine", **QUICK)
+    said = capsys.readouterr().out
+    assert "AVSDN: 3 classes; now 3: bell, siren, background" in said
+    assert "init_from: 20 of 22 tensors from AVSDN; fresh: classifier" in said
+    assert "is the best: validation loss" in said
+    assert model.classes == ["bell", "siren", "background"]
+    assert model.name == "AVSDN-my-clips"
+    assert not model.training
+    assert all(torch.equal(parent.state_dict()[key], value) for key, value in before.items())
+    again = avzoo.load(tmp_path / "mine")
+    assert again.classes == model.classes
+    for key, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value)
+    prediction = avzoo.predict(folder / "bell" / "0.mp4", again)
+    assert {label for label, _ in prediction.segments[0].labels} == set(model.classes)
+
+
+def test_the_recipe_of_the_bundle_trains(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain YAML with `init_from`, by `avzoo fit`."""
+    monkeypatch.chdir(tmp_path)
+    bundle.write(tmp_path / "old", avsdn(), recipe="", half=False)
+    finetune(tmp_path / "old", folder, out=tmp_path / "new", **QUICK)
+    recipe = yaml.safe_load((tmp_path / "new" / "recipe.yaml").read_text())
+    assert recipe["init_from"] == [str(tmp_path / "old")]
+    assert recipe["data"]["root"] == str(folder)
+    arguments = ["--config", str(tmp_path / "new" / "recipe.yaml"), "--trainer.max_epochs", "1", "--data.workers", "0"]
+    cli.main(["fit", *arguments, "--trainer.enable_progress_bar", "false"])
+    assert avzoo.load(tmp_path / "runs" / "recipe" / "version_0" / "bundle").classes == ["bell", "siren", "background"]
+
+
+def test_it_learns(folder: Path) -> None:
+    """Loud differences are learnt from six clips: bells are lighter than sirens."""
+    torch.manual_seed(0)
+    parent = SegmentMLP(OLD, audio_dim=128, visual_dim=1280, hidden_dim=16, dropout=0.0, preprocess=LIGHT)
+    model = finetune(parent, folder, epochs=30, workers=0, lr=1e-2)
+    data = Clips(folder, task="events", preprocess=LIGHT)
+    data.setup("fit")
+    batch = data.sets["val"][[finetuning_row(0), finetuning_row(1)]]  # type: ignore[index]
+    assert (model(batch.audio, batch.visual).argmax(-1) == batch.label).float().mean() > 0.9
+
+
+def finetuning_row(item: int) -> Any:
+    from avzoo.data.events import Row
+
+    return Row(item)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "rest"),
+    [("encoders", {"classifier", "decoder", "fuse_hidden"}), ("backbone", None), ("none", None)],
+)
+def test_what_is_frozen_stays(folder: Path, freeze: Any, rest: set[str] | None) -> None:
+    parent = avsdn()
+    everything = {name.partition(".")[0] for name, _ in parent.named_parameters()}
+    model = finetune(parent, folder, freeze=freeze, lr=1e-2, **QUICK)
+    assert changed(parent, model) == (rest or everything)
+
+
+def secrnn(**options: Any) -> SECRNNFusion:
+    torch.manual_seed(1)
+    return SECRNNFusion(OLD[:2], preprocess=GAMMATONE, image_features=1280, **options)
+
+
+def joint(**options: Any) -> JointScalogramNet:
+    torch.manual_seed(1)
+    model = JointScalogramNet(OLD[:2], preprocess=SCALOGRAM, **options)
+    model.audio_mean.fill_(-3.0)
+    model.audio_std.fill_(2.0)
+    return model
+
+
+def test_a_frozen_network_of_scenes_keeps_its_statistics_and_learns_its_heads(folder: Path, tmp_path: Path) -> None:
+    parent = secrnn(freeze="subnets")  # as the last stage leaves it: here `freeze` decides
+    bundle.write(tmp_path / "scenes", parent, recipe="", half=False)
+    parent = bundle.read(tmp_path / "scenes")  # type: ignore[assignment]
+    model = finetune(tmp_path / "scenes", folder, freeze="encoders", lr=1e-2, **QUICK)
+    assert model.classes == ["bell", "siren"]
+    heads = {"audio.classifier", "visual.classifier", "fusion.early", "fusion.late"}
+    old, new = parent.state_dict(), model.state_dict()
+    moved = {key.rpartition(".")[0] for key in old if not torch.equal(old[key], new[key])}
+    assert heads <= moved
+    assert not {name for name in moved if name.startswith(("audio", "visual"))} - heads
+    assert {name for name in moved if name.startswith("fusion.gru")}
+    free = finetune(parent, folder, freeze="none", lr=1e-2, **QUICK)
+    assert not torch.equal(
+        free.state_dict()["audio.blocks.0.main.1.running_mean"], old["audio.blocks.0.main.1.running_mean"]
+    )
+
+
+def test_a_joint_network_keeps_its_encoder_and_statistics(folder: Path) -> None:
+    parent = joint()
+    model = finetune(parent, folder, freeze="encoders", **QUICK)
+    assert changed(parent, model) == {"classifier"}
+    assert torch.equal(model.audio_mean, parent.audio_mean)  # type: ignore[arg-type]
+    encoder = {key: value for key, value in parent.state_dict().items() if key.startswith("audio_encoder")}
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in encoder.items())
+    assert "audio_encoder" in changed(parent, finetune(parent, folder, **QUICK))
+
+
+def test_a_joint_network_that_may_lose_a_modality_is_calibrated_anew(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parent = joint(modality_dropout=0.3, audio_temperature=7.0)
+    model = finetune(parent, folder, out=tmp_path / "mine", **QUICK)
+    assert "calibrated on validation: audio_temperature " in capsys.readouterr().out
+    assert model.hparams["audio_temperature"] != 7.0
+    assert avzoo.load(tmp_path / "mine").hparams["audio_temperature"] == model.hparams["audio_temperature"]
+
+
+def test_heads() -> None:
+    assert head_of(avsdn()) == {"classifier.weight", "classifier.bias"}
+    assert all(key.startswith("classifier.") for key in head_of(joint()))
+    assert "classifier.hidden.0.weight" in head_of(joint())  # taken over whole or not at all
+
+
+def test_rates_by_part(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, float]] = []
+    real = finetuning._optimizer
+
+    def spy(*given: Any) -> Any:
+        made = real(*given)
+        seen.append({"groups": [(len(group["params"]), group["lr"]) for group in made["optimizer"].param_groups]})  # type: ignore[dict-item]
+        return made
+
+    monkeypatch.setattr(finetuning, "_optimizer", spy)
+    parent = avsdn()
+    rest = len(list(parent.parameters())) - 2
+    finetune(parent, folder, lr=0.02, **QUICK)
+    finetune(parent, folder, lr=0.02, lr_rest=0.0, **QUICK)
+    assert seen == [{"groups": [(2, 0.02), (rest, 0.002)]}, {"groups": [(2, 0.02), (rest, 0.0)]}]
+
+
+def test_it_ends_early_and_keeps_the_best_epoch(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finetune(avsdn(), folder, epochs=50, lr=100.0, patience=2, workers=0)
+    said = capsys.readouterr().out
+    best, last = (int(word) for word in said.partition("\nepoch ")[2].split(" is the best")[0].split(" of "))
+    assert last < 50
+    assert last - best == 2
+
+
+def test_the_same_seed_gives_the_same_model_and_leaves_the_generator_alone(folder: Path) -> None:
+    state = torch.random.get_rng_state()
+    models = [finetune(avsdn(feature_dropout=0.2), folder, seed=seed, **QUICK) for seed in (3, 3, 4)]
+    torch.random.set_rng_state(state)
+    first, second, other = (model.state_dict()["classifier.weight"] for model in models)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_weights_make_rare_classes_count_as_much(folder: Path, tmp_path: Path) -> None:
+    model = avsdn()
+    plain = model.loss
+    logits = torch.randn(4, 10, 3)
+    label = torch.tensor([[0] * 10, [0] * 10, [0] * 10, [1] * 4 + [2] * 6])
+    loss = weighted(model, torch.tensor([1 / 3, 1.0, 0.0]))
+    model.train()
+    expected = (plain(logits[:3], label[:3]) + plain(logits[3:], label[3:])) / 2
+    torch.testing.assert_close(loss(logits, label), expected)
+    model.eval()
+    torch.testing.assert_close(loss(logits, label), plain(logits, label))
+    for n in range(3):
+        target = tmp_path / "uneven" / "bell" / f"{n}.mp4"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / "bell" / f"{2 * n}.mp4", target)
+    shutil.copytree(folder / "siren", tmp_path / "uneven" / "siren")
+    results = [
+        finetune(avsdn(), tmp_path / "uneven", balance=balance, **QUICK).state_dict()["classifier.weight"]
+        for balance in ("none", "weights", "weights")
+    ]
+    assert not torch.equal(results[0], results[1])
+    assert torch.equal(results[1], results[2])
+
+
+def test_a_datamodule_of_ones_own(folder: Path) -> None:
+    data = Clips(folder, task="events", preprocess=LIGHT, workers=0, classes=["siren", "bell"])
+    assert finetune(avsdn(), data, epochs=1).classes == ["siren", "bell", "background"]
+    other = Clips(folder, task="events", preprocess={**LIGHT, "size": 48}, workers=0)
+    with pytest.raises(AvzooError, match="the data has size=48, AVSDN was trained with 32"):
+        finetune(avsdn(), other, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"freeze": "all"}, "freeze='all'"),
+        ({"balance": "sampler"}, "balance='sampler'"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"lr": 0.0}, "lr=0"),
+        ({"lr_rest": -1.0}, "lr_rest=-1"),
+        ({"device": "gpu"}, "device 'gpu' cannot be used here"),
+    ],
+)
+def test_options_out_of_range(folder: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(AvzooError, match=said):
+        finetune(avsdn(), folder, **options)
+
+
+def test_what_cannot_be_fine_tuned(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(AvzooError, match="a SegmentMLP has no encoders to freeze"):
+        finetune(SegmentMLP(OLD, visual_dim=1280, preprocess=LIGHT), folder, freeze="encoders", **QUICK)
+    with pytest.raises(DataNotFoundError, match="holds no video"):
+        finetune(avsdn(), tmp_path, **QUICK)
+    shutil.copytree(folder / "bell", tmp_path / "bell")
+    with pytest.raises(AnnotationError, match="there is one class, bell"):
+        finetune(avsdn(), tmp_path, **QUICK)
+    (tmp_path / "siren").mkdir()
+    shutil.copyfile(folder / "siren" / "1.mp4", tmp_path / "siren" / "1.mp4")
+    with pytest.raises(AnnotationError, match="there is one clip of siren"):
+        finetune(avsdn(), tmp_path, **QUICK)
+
+
+def test_the_command(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundle.write(tmp_path / "old", avsdn(), recipe="", half=False)
+    arguments = ["finetune", "./old", "--data", str(folder), "--epochs", "1", "--workers", "0", "--balance", "weights"]
+    for name in ("old-my-clips", "old-my-clips-2"):
+        cli.main(arguments)
+        assert f"ask it:  avzoo predict clip.mp4 --model './finetuned/{name}'" in capsys.readouterr().out
+        assert avzoo.load(tmp_path / "finetuned" / name).classes == ["bell", "siren", "background"]
+    with pytest.raises(SystemExit):
+        cli.main(["finetune", "avsdn-avmix", "--data", str(folder)])
+    assert "did you mean 'avsdn-avemix'" in capsys.readouterr().err
