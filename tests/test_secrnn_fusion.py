@@ -771,3 +771,17 @@ def test_it_learns_stage_by_stage_and_its_checkpoint_gives_the_same_answers(tmp_
     model.eval()
     assert dict(again.hparams) == dict(model.hparams)
     assert torch.equal(again(val[0].audio, val[0].visual), model(val[0].audio, val[0].visual))
+
+
+def test_the_early_fusion_learns_an_answer_of_its_own_where_asked() -> None:
+    batch = Batch(sound(3, 1), sight(3, 1), torch.tensor([0, 1, 2]), list("abc"))
+    losses = {}
+    for weight in (0.0, 0.5):
+        torch.manual_seed(1)
+        model = small(early_weight=weight).eval()
+        model.log = lambda *_, **__: None  # type: ignore[method-assign]
+        losses[weight] = float(model.training_step(batch, 0).detach())
+        own = float(model.loss(model.branches(batch.audio, batch.visual)["early"], batch.label).detach())
+    assert losses[0.5] == pytest.approx(losses[0.0] + 0.5 * own, rel=1e-5)
+    with pytest.raises(AvzooError, match="fuses nothing"):
+        small(stage="audio", early_weight=1.0)

@@ -217,6 +217,8 @@ class SECRNNFusion(AVModule):
         image_features: Features of a frame with `visual_kind` "frame"; an encoder of the model's own has its own.
         mixup: Parameter of the Beta distribution by which two streams of examples are mixed, in stage "audio" only;
             the data then gives batches of two halves. 0 for none.
+        early_weight: Weight of a loss of the early fusion's own answer, beside that of the whole (the authors: none,
+            and the late layer reads that answer as it likes; with it, it can be read by itself).
         lr: Learning rate of Adam at the start.
         plateau_patience: Epochs without a lower `val_loss` after which the rate is halved, as Keras counts them.
         kernel_decay: L2 penalty of the image encoder's kernels: this times the sum of their squares.
@@ -243,6 +245,7 @@ class SECRNNFusion(AVModule):
         train_blocks: int = 0,
         image_features: int = 512,
         mixup: float = 0.0,
+        early_weight: float = 0.0,
         lr: float = 1e-3,
         plateau_patience: int = 15,
         kernel_decay: float = 2e-4,
@@ -280,6 +283,8 @@ class SECRNNFusion(AVModule):
             (train_blocks > 0 and not owner, f"train_blocks={train_blocks}, but the model owns no image encoder"),
             (train_blocks > 0 and freeze != "none", f"train_blocks={train_blocks} and freeze={freeze!r}: choose one"),
             (mixup < 0, f"mixup is {mixup}, expected 0 or more"),
+            (early_weight < 0, f"early_weight is {early_weight}, expected 0 or more"),
+            (early_weight > 0 and stage != "fusion", f"early_weight={early_weight}, but stage {stage!r} fuses nothing"),
             (mixup > 0 and stage != "audio", f"mixup={mixup} in stage {stage!r}: only stage 'audio' mixes"),
             (plateau_patience < 1, f"plateau_patience is {plateau_patience}, expected 1 epoch or more"),
         ):
@@ -288,7 +293,7 @@ class SECRNNFusion(AVModule):
         classes, preprocess = self.classes, p.to_dict()  # plain JSON types, as checkpoints keep them
         self.save_hyperparameters()
         self.stage, self.frozen, self.mixup, self.lr, self.plateau_patience = stage, freeze, mixup, lr, plateau_patience
-        self.kernel_decay, self.classifier_decay = kernel_decay, classifier_decay
+        self.kernel_decay, self.classifier_decay, self.early_weight = kernel_decay, classifier_decay, early_weight
         encoder = ImageEncoder(p, frozen=freeze != "none") if owner else None
         if encoder is not None:
             image_features = backbones.feature_dim(p.visual_backbone, p.pool)
@@ -404,12 +409,17 @@ class SECRNNFusion(AVModule):
         super().setup(stage)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One loss; with mixup, of the mixed examples."""
+        """One loss; with mixup, of the mixed examples; with `early_weight`, the early fusion's too."""
+        if self.early_weight:
+            answers = self.branches(batch.audio, batch.visual)
+            loss = self.loss(answers["late"], batch.label) + self.early_weight * self.loss(answers["early"], batch.label)
+            self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.label))
+            return loss
         if self.audio is None or not self.mixup:
             return super().training_step(batch, batch_idx)
         crops, target = self.mix(batch.audio, batch.label)
-        _, answers = self.audio(crops.flatten(0, 1))
-        loss = self.loss(answers.unflatten(0, crops.shape[:2]), target)
+        _, answer = self.audio(crops.flatten(0, 1))
+        loss = self.loss(answer.unflatten(0, crops.shape[:2]), target)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(target))
         return loss
 
