@@ -52,10 +52,8 @@ class AvzooTrainer(Trainer):
         print(f"features are in {datamodule.cache.folders['audio'].parent}")
 
 
-class RecipeBesideCheckpoints(SaveConfigCallback):
-    """Writes the recipe as resolved into the run's own folder, whatever the logger."""
-
-    run: Run | None = None
+class ResolvedRecipe(SaveConfigCallback):
+    """Knows the recipe as resolved, which goes into the run's own folder, whatever the logger."""
 
     def text(self) -> str:
         """The recipe with everything that it leaves out."""
@@ -64,10 +62,8 @@ class RecipeBesideCheckpoints(SaveConfigCallback):
         config["preprocess"] = Namespace(resolved)  # type: ignore[no-untyped-call]
         return str(self.parser.dump(config, skip_none=False))
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Write `recipe.yaml`."""
-        if stage == "fit" and self.run is not None and trainer.is_global_zero:
-            (self.run.folder / "recipe.yaml").write_text(self.text(), encoding="utf-8")
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """It is written as soon as the run has a folder."""
 
 
 class AvzooCLI(LightningCLI):
@@ -121,8 +117,9 @@ class AvzooCLI(LightningCLI):
         if config["trainer"]["fast_dev_run"]:
             self._init_from()
             return
-        recipe = next(c for c in self.trainer.callbacks if isinstance(c, RecipeBesideCheckpoints))
-        recipe.run = self.run = run = self._choose_run(recipe.text())
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+        recipe = next(c for c in callbacks if isinstance(c, ResolvedRecipe))
+        self.run = run = self._choose_run(recipe.text())
         if run.checkpoint is not None:
             config["ckpt_path"] = str(run.checkpoint)
             if self.trainer.is_global_zero:
@@ -140,23 +137,24 @@ class AvzooCLI(LightningCLI):
             filename="best",
             enable_version_counter=False,
         )
-        own = [callback for callback in self.trainer.callbacks if not isinstance(callback, Checkpoint)]
+        own = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
         given = [callback for callback in config["trainer"]["callbacks"] or [] if isinstance(callback, Checkpoint)]
-        self.trainer.callbacks = [*own, *given, best, Resumable(run, config["save_every"])]
+        callbacks[:] = [*own, *given, best, Resumable(run, config["save_every"])]
 
     def _choose_run(self, recipe: str) -> Run:
         """The first process decides; those that it starts are told, others look for themselves, and it is checked."""
         config, first = self.config_init[self.subcommand], self.trainer.is_global_zero
         told = os.environ.get("AVZOO_RUN", "")
+        parent = Path("runs", self._recipe_name())
         if not first and told:
             folder, _, checkpoint = told.partition(os.pathsep)
-            return Run(Path(folder), Path(checkpoint) if checkpoint else None)
-        parent = Path("runs", self._recipe_name())
-        run = unfinished(parent, recipe, alive=not first) if config["resume"] else None
+            run: Run | None = Run(Path(folder), Path(checkpoint) if checkpoint else None)
+        else:
+            run = unfinished(parent, recipe, alive=not first) if config["resume"] else None
         if run is None or run.checkpoint is None:
             self._init_from()
         if run is None:
-            run = start(parent) if first else Run(parent)
+            run = start(parent, recipe) if first else Run(parent)
         if first:
             os.environ["AVZOO_RUN"] = os.pathsep.join([str(run.folder), str(run.checkpoint or "")])
         return run
@@ -267,7 +265,7 @@ def _run() -> AvzooCLI:
         subclass_mode_model=True,
         subclass_mode_data=True,
         trainer_class=AvzooTrainer,
-        save_config_callback=RecipeBesideCheckpoints,
+        save_config_callback=ResolvedRecipe,
         parser_class=RecipeParser,
         parser_kwargs={"parser_mode": "avzoo"},
     )

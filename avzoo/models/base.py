@@ -141,8 +141,8 @@ class AVModule(L.LightningModule, ABC):
     def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         """Loss, metrics and confusion."""
         logits = self._evaluate("test", batch)
-        if self.confusion is not None and batch.weight > 0:
-            self.confusion.update(logits, batch.label)
+        if self.confusion is not None:
+            self.confusion.update(logits[_counted(batch)], batch.label[_counted(batch)])
 
     def on_test_epoch_start(self) -> None:
         """A confusion matrix of its own for every test."""
@@ -150,12 +150,11 @@ class AVModule(L.LightningModule, ABC):
 
     def _evaluate(self, stage: str, batch: Batch) -> Tensor:
         logits: Tensor = self(batch.audio, batch.visual)
-        counts = batch.weight > 0  # a process without rows of its own logs too, or the others would wait for it
-        self.log(f"{stage}_loss", self.loss(logits, batch.label), batch_size=len(batch.label) if counts else 0)
+        counted = _counted(batch)
+        self.log(f"{stage}_loss", self.loss(logits, batch.label), batch_size=len(batch.label[counted]))
         metrics = cast("Mapping[str, Metric]", self.metrics)
         for name, metric in metrics.items():
-            if counts:
-                metric.update(logits, batch.label)
+            metric.update(logits[counted], batch.label[counted])
             self.log(f"{stage}_{name}", metric, prog_bar=True)
         return logits
 
@@ -177,6 +176,11 @@ class AVModule(L.LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint with another label order."""
         self.check_classes(checkpoint["hyper_parameters"]["classes"], "the checkpoint")
+
+
+def _counted(batch: Batch) -> slice:
+    """The rows that count; a process without rows of its own takes part all the same, or others would wait for it."""
+    return slice(None) if batch.weight else slice(0)
 
 
 def with_zeros(

@@ -1,0 +1,1 @@
+"""What surrounds a training run: a folder of its own, exact resumption, signals, one batch over many processes."""

@@ -1,0 +1,180 @@
+"""Exact resumption: a run that was killed at any moment ends with the weights of one that was not.
+
+A checkpoint is taken at the door of a training step, when nothing is half done: counters, averages, schedules and the
+random numbers of every process are those that the step begins with, and it is the first thing to happen afterwards.
+The order of the data needs no state: it comes from seed and epoch, see `avzoo.data.base.Shares`.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
+
+from avzoo.data.base import Shares
+from avzoo.errors import AvzooError
+from avzoo.train.runs import Run
+from avzoo.train.signals import StopFlag, stop
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, then moves it there: a file by its name is always whole."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write to a local path; anything else is Lightning's business."""
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with unfinished.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+class Resumable(Checkpoint):
+    """Keeps `last.ckpt` of a run, goes on from it exactly, and stops in good order when a signal asks for it.
+
+    Args:
+        run: The run's folder, and where it goes on; None in a process that follows another's decisions.
+        save_every: Steps within an epoch between two checkpoints; each epoch begins with one anyway.
+    """
+
+    def __init__(self, run: Run, save_every: int) -> None:
+        super().__init__()
+        self.run, self.save_every = run, save_every
+        self._flag = StopFlag()
+        self._resumed: dict[str, Any] | None = None
+        self._at_door = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002 - Lightning's
+        """Make sure that all processes are in the same run at the same place."""
+        if stage != "fit":
+            return
+        self.run.folder = Path(trainer.strategy.broadcast(str(self.run.folder)))
+        ours = str(self.run.checkpoint)
+        if trainer.strategy.broadcast(ours) != ours:
+            raise AvzooError(
+                f"process {trainer.global_rank} found {ours} to go on from, the first process another one: do they see"
+                " the same files? `--resume false` starts anew"
+            )
+        if trainer.is_global_zero:
+            for left in self.run.checkpoints.glob(".*.tmp"):
+                left.unlink()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Take over the signals; give every process random numbers of its own."""
+        self._flag.install()
+        if trainer.global_rank:
+            torch.manual_seed(torch.initial_seed() + trainer.global_rank)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        """The door: restore what only now can be restored, save, stop."""
+        if self._resumed is not None:
+            trainer.fit_loop.epoch_loop._batches_that_stepped = self._resumed["batches_that_stepped"]
+            self._restore_random_numbers(trainer, self._resumed["random"])
+            self._resumed = None
+            return
+        stopping = trainer.strategy.reduce_boolean_decision(self._flag.raised, all=False)
+        fresh = trainer.fit_loop.epoch_loop.total_batch_idx == 0
+        due = batch_idx == 0 or batch_idx % self.save_every == 0
+        whole = batch_idx % trainer.accumulate_grad_batches == 0  # or gradients are half summed
+        if whole and (stopping or (due and not fresh)) and (batch_idx == 0 or self._knows_its_place(trainer)):
+            self._at_door = True
+            self._save(trainer)
+            self._at_door = False
+        if whole and stopping:
+            if trainer.is_global_zero:
+                print(f"stopped by a signal after {trainer.global_step} steps; the same command goes on", flush=True)
+            raise stop(trainer)
+
+    @staticmethod
+    def _knows_its_place(trainer: Trainer) -> bool:
+        """Whether the data can go on within an epoch."""
+        return isinstance(getattr(trainer.train_dataloader, "sampler", None), Shares)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Keep the end."""
+        self._save(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        """Let the same command go on in this folder."""
+        self.run.release()
+
+    def _save(self, trainer: Trainer) -> None:
+        for logger in trainer.loggers:
+            logger.save()
+        trainer.save_checkpoint(self.run.checkpoints / "last.ckpt", weights_only=False)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        """Add the random numbers of all processes; at the door, count the coming step as not begun."""
+        loops = checkpoint["loops"]["fit_loop"]
+        checkpoint["avzoo_resume"] = {
+            "random": _gather(_random_numbers(trainer)),
+            "batches_that_stepped": loops["epoch_loop.state_dict"]["_batches_that_stepped"],
+        }
+        if self._at_door:
+            progress = loops["epoch_loop.batch_progress"]
+            progress["total"]["ready"] -= 1
+            progress["current"]["ready"] -= 1
+            progress["is_last_batch"] = False
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        """Remember what the first step needs."""
+        if trainer.state.fn == "fit":
+            self._resumed = checkpoint.get("avzoo_resume")
+
+    @staticmethod
+    def _restore_random_numbers(trainer: Trainer, states: list[dict[str, Tensor]]) -> None:
+        """Those of this process; with another number of processes new ones, the same whenever that is tried again."""
+        if len(states) != trainer.world_size:
+            torch.manual_seed(torch.initial_seed() + 1_000_003 * (1 + trainer.global_step) + trainer.global_rank)
+            return
+        state = states[trainer.global_rank]
+        torch.set_rng_state(state["cpu"].cpu())
+        if "cuda" in state and trainer.strategy.root_device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"].cpu(), trainer.strategy.root_device)
+
+
+def keep_metrics(run: Run, logger: CSVLogger) -> None:
+    """Log again what a run has logged up to where it goes on: Lightning's logger begins with an empty file."""
+    file = run.folder / "metrics.csv"
+    if run.checkpoint is None or not file.exists():
+        return
+    with file.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    steps = torch.load(run.checkpoint, weights_only=True, mmap=True)["avzoo_resume"]["batches_that_stepped"]
+    for row in rows:
+        step = int(row.pop("step"))
+        if step < steps:
+            logger.experiment.log_metrics({key: float(value) for key, value in row.items() if value}, step)
+    logger.save()
+
+
+def _random_numbers(trainer: Trainer) -> dict[str, Tensor]:
+    device = trainer.strategy.root_device
+    cuda = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    return {"cpu": torch.get_rng_state(), **cuda}
+
+
+def _gather(state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """What every process has, by rank."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [state]
+    states: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(states, state)
+    return states

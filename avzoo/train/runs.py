@@ -1,0 +1,156 @@
+"""One folder per run, and which run the same command goes on with.
+
+```
+runs/<recipe>/version_0/recipe.yaml            as resolved: what "the same command" is recognised by
+                        checkpoints/best.ckpt  by `monitor`
+                        checkpoints/last.ckpt  where it goes on
+                        lock                   held by the process that trains; let go however that ends
+                        finished               nothing is left to do
+```
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# What may differ between two commands that mean the same run: it changes where and how fast, not what is learned.
+FREE = frozenset(
+    {
+        *("resume", "save_every", "config", "trainer.accelerator", "trainer.devices", "trainer.num_nodes"),
+        *("trainer.strategy", "trainer.logger", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
+        *("trainer.profiler", "trainer.log_every_n_steps", "data.init_args.workers", "data.init_args.device"),
+    }
+)
+
+
+class Run:
+    """A folder in which one process trains.
+
+    Args:
+        folder: It exists.
+        checkpoint: Where training goes on; None from the start.
+    """
+
+    def __init__(self, folder: Path, checkpoint: Path | None = None) -> None:
+        self.folder, self.checkpoint = folder, checkpoint
+        self._lock: int | None = None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its checkpoints are."""
+        return self.folder / "checkpoints"
+
+    def acquire(self) -> bool:
+        """Become the one process that trains here; false if another one does."""
+        lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return False
+        self._lock = lock
+        return True
+
+    def release(self) -> None:
+        """Let others train here; of a run that came to nothing no folder stays."""
+        if self._lock is None:
+            return
+        if {path.name for path in self.folder.iterdir()} <= {"lock", "recipe.yaml"}:
+            shutil.rmtree(self.folder)
+        os.close(self._lock)
+        self._lock = None
+
+    def finish(self) -> None:
+        """Note that nothing is left to do."""
+        (self.folder / "finished").touch()
+        self.release()
+
+
+def start(parent: Path, recipe: str) -> Run:
+    """A new run in a folder that no other process has: `parent/version_<n>`."""
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1 + max((_number(folder) for folder in parent.glob("version_*")), default=-1)
+    while True:
+        run = Run(parent / f"version_{number}")
+        try:
+            run.folder.mkdir()  # only one process gets to make it
+        except FileExistsError:
+            number += 1
+            continue
+        if run.acquire():
+            (run.folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
+            return run
+        number += 1
+
+
+def unfinished(parent: Path, recipe: str, *, alive: bool = False) -> Run | None:
+    """The newest run of a recipe that ended before it was done; it is then ours.
+
+    Args:
+        parent: Where its runs are.
+        recipe: As resolved, YAML.
+        alive: Take it even if a process trains there: another one of our own.
+    """
+    wanted = same(recipe)
+    for folder in sorted(parent.glob("version_*"), key=_number, reverse=True):
+        file = folder / "recipe.yaml"
+        if not file.exists() or same(file.read_text(encoding="utf-8")) != wanted:
+            continue
+        run = Run(folder)
+        if not (alive or run.acquire()):
+            continue
+        if not (folder / "finished").exists():
+            run.checkpoint = newest_checkpoint(run.checkpoints)
+            return run
+        run.release()
+    return None
+
+
+def same(recipe: str) -> dict[str, Any]:
+    """What a resolved recipe says about what is learned, flat: `trainer.max_epochs: 32`.
+
+    >>> same("trainer: {max_epochs: 32, devices: 2}")
+    {'trainer.max_epochs': 32}
+    """
+    flat: dict[str, Any] = {}
+
+    def walk(value: Any, name: str) -> None:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                walk(inner, f"{name}.{key}" if name else str(key))
+        elif not any(name == free or name.startswith(f"{free}.") for free in FREE):
+            flat[name] = value
+
+    walk(yaml.safe_load(recipe), "")
+    return flat
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that can be gone on from; damaged ones are passed over, with a word."""
+    found = [path for path in folder.glob("*.ckpt") if path.stem.startswith("last")]
+    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        if is_whole(path):
+            return path
+        print(f"{path} is damaged: passed over")
+    return None
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every byte of a checkpoint, which is a ZIP archive, is the one that was written."""
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError):
+        return False
+
+
+def _number(folder: Path) -> int:
+    digits = folder.name.removeprefix("version_")
+    return int(digits) if digits.isdigit() else -1

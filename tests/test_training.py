@@ -1,0 +1,103 @@
+"""The command line of training: folders, recipes beside checkpoints, what may not be set by hand, spelling."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from avzoo import cli, registry
+from avzoo.errors import DataNotFoundError
+from avzoo.train import runs
+from avzoo.train.recipe import complete
+
+AVEMIX = ["--config", str(registry.asset("recipes/avsdn-avemix.yaml"))]
+SMALL = ["--trainer.max_epochs", "1", "--data.workers", "0", "--model.hidden_dim", "8"]
+SMALL += ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
+
+
+def test_runs_that_start_together_get_folders_of_their_own(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        started = [*pool.map(lambda _: runs.start(tmp_path, "{}"), range(16))]
+    assert sorted(run.folder.name for run in started) == sorted(f"version_{n}" for n in range(16))
+
+
+@pytest.mark.usefixtures("cheap_backbones")
+@pytest.mark.parametrize("logger", ["false", "CSVLogger"])
+def test_any_logger_leaves_recipe_and_checkpoints_together(
+    logger: str, rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ["--trainer.logger", logger]
+    options += ["--trainer.logger.save_dir", "elsewhere"] if logger != "false" else []
+    for _ in range(2):  # a finished run is not gone on with
+        cli.main(["fit", *AVEMIX, "--data.root", str(rendered), *SMALL, *options])
+    for version in ("version_0", "version_1"):
+        run = tmp_path / "runs" / "avsdn-avemix" / version
+        assert {"recipe.yaml", "checkpoints", "bundle", "finished"} <= {path.name for path in run.iterdir()}
+        assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert (tmp_path / "elsewhere").exists() == (logger != "false")
+    assert not (tmp_path / "checkpoints").exists()
+    capsys.readouterr()
+    said = []
+    for checkpoint in (run / "checkpoints" / "best.ckpt", run / "bundle"):
+        cli.main(["test", "--ckpt_path", str(checkpoint)])  # alone is enough
+        said.append(capsys.readouterr().out.partition("confusion matrix")[0])
+    assert "test_segment_accuracy" in said[0]
+    assert said[0] == said[1]
+
+
+def test_a_checkpoint_without_a_recipe_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "some.ckpt").touch()
+    with pytest.raises(DataNotFoundError, match="`--config`"):
+        complete(["test", f"--ckpt_path={tmp_path / 'some.ckpt'}"])
+    with pytest.raises(DataNotFoundError, match="no such checkpoint"):
+        complete(["test", "--ckpt_path", str(tmp_path / "other.ckpt")])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model.classes", "[a,b]"], "comes from the data"),
+        (["--model.init_args.classes=[a,b]"], "comes from the data"),
+        (["--model.preprocess.fps", "2"], "top-level `preprocess`"),
+        (["--data.preprocess", "{}"], "top-level `preprocess`"),
+        (["--data.seed", "1"], "`seed_everything`"),
+    ],
+)
+def test_what_is_linked_is_not_set_by_hand(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["fit", *AVEMIX, *arguments])
+    assert said in capsys.readouterr().err
+
+
+def test_nor_in_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.yaml").write_text("model: {name: AVSDN}\ndata: {name: AVE, root: x, seed: 3}\n")
+    with pytest.raises(SystemExit):
+        cli.main(["fit", "--config", str(tmp_path / "mine.yaml")])
+    assert "mine.yaml: data.seed cannot be set by hand: set the top-level `seed_everything`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("where", "wrong", "right"),
+    [
+        ("", "--model.hiden_dim", "hidden_dim"),
+        ("", "--data.bach_size", "batch_size"),
+        ("", "--preprocess.sample_rat3", "sample_rate"),
+        ("", "--trainer.max_epocs", "max_epochs"),
+        ("", "--moniter", "monitor"),
+        ("model: {name: AVSDN, hiden_dim: 4}\ndata: {name: AVE, root: x}", "hiden_dim", "hidden_dim"),
+        ("model: {name: AVSDN}\ndata: {name: AVE, root: x}\ntrainer: {max_epocs: 4}", "max_epocs", "max_epochs"),
+    ],
+)
+def test_a_misspelt_key_is_named_with_the_nearest(
+    where: str, wrong: str, right: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.yaml").write_text(where)
+    arguments = ["--config", str(tmp_path / "mine.yaml")] if where else [*AVEMIX, wrong, "4"]
+    with pytest.raises(SystemExit):
+        cli.main(["fit", *arguments])
+    error = " ".join(capsys.readouterr().err.split())
+    assert wrong.rpartition(".")[2].removeprefix("--") in error.partition("there is no option")[2]
+    assert f"{right}'?" in error
