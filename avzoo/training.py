@@ -24,8 +24,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger
 
 from avzoo import bundle, plot
-from avzoo.data import ave, places365, sounds_pool, synthetic, tau  # noqa: F401 - importing the classes is what lets recipes name them
+from avzoo.data import ave, clips, places365, sounds_pool, synthetic, tau  # noqa: F401 - so that recipes can name them
 from avzoo.data.base import AVDataModule
+from avzoo.data.scenes import SceneDataModule
 from avzoo.errors import AvzooError, DataNotFoundError
 from avzoo.init_from import find_parent, take_over
 from avzoo.models import AVModule, distillation, places  # noqa: F401
@@ -184,6 +185,9 @@ class AvzooCLI(LightningCLI):
             recipe = where.parent.parent / "recipe.yaml"
             if isinstance(self.model, AVModule) and recipe.exists():
                 model = bundle.read_training_checkpoint(where)
+                if isinstance(self.datamodule, SceneDataModule):
+                    calibrated = model.calibrate(self.datamodule.whole("val"))
+                    print(calibrated, end="\n" if calibrated else "")
                 text = recipe.read_text(encoding="utf-8")
                 print(f"as a bundle: {bundle.write(recipe.parent / 'bundle', model, recipe=text, half=False)}")
         if self.run is not None:

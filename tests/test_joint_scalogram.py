@@ -788,6 +788,7 @@ def test_pictures_of_another_size_or_scale_are_refused() -> None:
         with pytest.raises(AvzooError, match=r"uint8 \[batch, segments, 1, 3, 32, 32\]"):
             model(sound(), images)
 
+
 @torch.no_grad()
 def test_temperatures_make_a_lost_modality_honest() -> None:
     torch.manual_seed(3)

@@ -412,7 +412,9 @@ class SECRNNFusion(AVModule):
         """One loss; with mixup, of the mixed examples; with `early_weight`, the early fusion's too."""
         if self.early_weight:
             answers = self.branches(batch.audio, batch.visual)
-            loss = self.loss(answers["late"], batch.label) + self.early_weight * self.loss(answers["early"], batch.label)
+            loss = self.loss(answers["late"], batch.label) + self.early_weight * self.loss(
+                answers["early"], batch.label
+            )
             self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.label))
             return loss
         if self.audio is None or not self.mixup:
