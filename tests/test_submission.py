@@ -46,9 +46,7 @@ def test_other_classes_than_the_challenges_are_refused(tmp_path: Path, capsys: p
     model = bundle.write(tmp_path / "model", net, recipe="", half=False)
     out = tmp_path / "out.csv"
     with pytest.raises(SystemExit):
-        cli.main(
-            ["predict", str(root / "video"), "--audio", str(root / "audio"), "--model", str(model)]
-            + ["--submission", str(out)]
-        )
+        arguments = ["predict", str(root / "video"), "--audio", str(root / "audio"), "--model", str(model)]
+        cli.main([*arguments, "--submission", str(out)])
     assert "missing or too many" in capsys.readouterr().err
     assert not out.exists()

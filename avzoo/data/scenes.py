@@ -174,7 +174,7 @@ class SceneBatches(Sampler[Tensor]):
     def __iter__(self) -> Iterator[Tensor]:
         if self.places is None:
             rows = torch.stack([torch.arange(self.items), *torch.zeros(2, self.items, dtype=torch.int64)], 1)
-            yield from rows.split(self.batch_size)
+            yield from torch.split(rows, self.batch_size)
             return
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         orders = [self._shuffled(self.places, generator) for _ in range(self.streams)]

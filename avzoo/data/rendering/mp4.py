@@ -38,7 +38,7 @@ def encode(
     fps: int,
     sound: tuple[npt.NDArray[np.float32], int] | None,
 ) -> Path:
-    """Write RGB frames uint8 [size, size, 3] as mp4, with a waveform [samples] or [2, samples] and its rate, or none."""
+    """Write RGB frames uint8 [size, size, 3] as mp4, with a waveform [samples] or [2, samples] and its rate if any."""
     if size < 16 or size % 2 or fps < 1:
         raise AvzooError(f"size must be even and at least 16 pixels and fps at least 1, given {size} and {fps}")
     with whole(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
