@@ -45,8 +45,8 @@ def test_other_classes_than_the_challenges_are_refused(tmp_path: Path, capsys: p
     net = JointScalogramNet(["bus", "sea"], preprocess=path).eval()
     model = bundle.write(tmp_path / "model", net, recipe="", half=False)
     out = tmp_path / "out.csv"
+    arguments = ["predict", str(root / "video"), "--audio", str(root / "audio"), "--model", str(model)]
     with pytest.raises(SystemExit):
-        arguments = ["predict", str(root / "video"), "--audio", str(root / "audio"), "--model", str(model)]
         cli.main([*arguments, "--submission", str(out)])
     assert "missing or too many" in capsys.readouterr().err
     assert not out.exists()
