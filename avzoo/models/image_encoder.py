@@ -33,10 +33,14 @@ class ImageEncoder(nn.Module):
             self.requires_grad_(False)
 
     def train(self, mode: bool = True) -> ImageEncoder:
-        """Training mode, which a frozen encoder ignores, as does each batch norm whose scale is frozen."""
+        """Training mode, which a frozen encoder ignores, and so does every batch norm.
+
+        A batch holds a few clips, whose frames are alike: it would spoil the pretrained statistics (chosen; the
+        paper's VGG16 has none).
+        """
         super().train(mode and not self.frozen)
         for module in self.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.weight.requires_grad:
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self
 
