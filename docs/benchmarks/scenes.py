@@ -4,6 +4,7 @@
     python docs/benchmarks/scenes.py secrnn DATASET --test   # measures those checkpoints on test, once
     python docs/benchmarks/scenes.py joint DATASET
     python docs/benchmarks/scenes.py joint DATASET --robust  # validation with a modality missing or out of step
+    python docs/benchmarks/scenes.py joint DATASET --robust --test --bundle joint-scalogram-scenemix  # one model alone
 
 `DATASET` is scenemix, or another in TAU's layout with a `metadata.csv` that has `split` and `degradation`. Every row is
 `avzoo fit` with another seed; the checkpoint is the one that validation chose. Results are kept in `--out`.
@@ -15,14 +16,14 @@ import argparse
 import csv
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from avzoo import registry, training
+from avzoo import hub, registry, training
 from avzoo.bundle import read_training_checkpoint
 from avzoo.data.tau import TAU
 from avzoo.metrics import ClipAccuracy, MacroLogLoss, SegmentAccuracy
@@ -63,8 +64,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="these runs alone")
     parser.add_argument("--test", action="store_true", help="measure the checkpoints of --out on test")
     parser.add_argument("--robust", action="store_true", help="measure them on validation, sound or picture disturbed")
+    parser.add_argument("--bundle", help="measure this model instead: a name or a folder, as on the command line")
     parser.add_argument("--out", type=Path, default=Path("scenes.json"))
     options = parser.parse_args()
+    if options.bundle:
+        _report(options.bundle, [hub.load_ref(registry.parse_ref(options.bundle, paths=True))], options)
+        return
     table: dict[str, dict[str, str]] = json.loads(options.out.read_text()) if options.out.exists() else {}
     for name, recipe, overrides, parents in RUNS[options.paper]:
         if options.only and name not in options.only:
@@ -79,7 +84,7 @@ def main() -> None:
             options.out.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
     for name, runs in table.items():
         if name in {run for run, *_ in RUNS[options.paper]} and (not options.only or name in options.only):
-            _report(name, list(runs.values()), options)
+            _report(name, [read_training_checkpoint(Path(run)) for run in runs.values()], options)
 
 
 def _fit(recipe: str, arguments: list[str], seed: int) -> str:
@@ -89,10 +94,9 @@ def _fit(recipe: str, arguments: list[str], seed: int) -> str:
     return str(training.main(["fit", *config, *arguments, *quiet]).trainer.checkpoint_callback.best_model_path)
 
 
-def _report(name: str, checkpoints: list[str], options: argparse.Namespace) -> None:
+def _report(name: str, models: Sequence[AVModule], options: argparse.Namespace) -> None:
     rows: dict[tuple[str, ...], list[float]] = {}
-    for checkpoint in checkpoints:
-        model = read_training_checkpoint(Path(checkpoint))
+    for model in models:
         for key, value in _figures(model, options.dataset, "test" if options.test else "val", options.robust):
             rows.setdefault(key, []).append(value)
     for key, values in rows.items():
