@@ -992,9 +992,9 @@ def test_the_commit_is_that_of_the_repository_if_there_is_one(monkeypatch: pytes
     assert len(provenance.code_commit()) in (0, 40)
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "avzoo" / "provenance.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert provenance.code_commit() == ""
+    assert provenance.code_commit.__wrapped__() == ""
     monkeypatch.setenv("PATH", "")
-    assert provenance.code_commit() == ""
+    assert provenance.code_commit.__wrapped__() == ""
 
 
 class Evil:

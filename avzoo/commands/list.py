@@ -15,6 +15,9 @@ from avzoo import registry
 from avzoo.errors import UnknownModelError
 
 
+_WHERE = {"package": "shipped", "hub": "Hub"}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("pattern", nargs="?", default="*", help="a shell pattern, such as 'avsdn*'")
@@ -36,15 +39,14 @@ def run(options: argparse.Namespace) -> None:
     if not entries:
         raise UnknownModelError(f"no model's name matches {options.pattern!r}; `avzoo list` shows all")
     console = _print(
-        ("name", "task", "data", "test", "size", "weights", "licence"),
+        ("name", "task", "data", "test", "weights", "licence"),
         (
             (
                 f"[bold]{entry.name}[/bold]",
                 entry.task,
                 entry.dataset,
-                "\n".join(registry.figure(metric) for metric in entry.metrics if metric["split"] == "test") or "-",
-                f"{entry.size / 1e6:.1f} MB" if entry.weights else "-",
-                {"package": "shipped", "hub": "Hub", None: "none"}[entry.weights],
+                next((registry.figure(metric) for metric in entry.metrics if metric["split"] == "test"), "-"),
+                f"{entry.size / 1e6:.1f} MB, {_WHERE[entry.weights]}" if entry.weights else "none",
                 entry.licence or "-",
             )
             for entry in entries
@@ -82,7 +84,7 @@ def _backbones(options: argparse.Namespace) -> None:
 
 
 def _print(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Console:
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(column, no_wrap=column != "licence", overflow="fold")
     for row in rows:
