@@ -14,7 +14,6 @@ from rich.table import Table
 from avzoo import registry
 from avzoo.errors import UnknownModelError
 
-
 _WHERE = {"package": "shipped", "hub": "Hub"}
 
 
