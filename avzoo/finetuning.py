@@ -30,7 +30,7 @@ from avzoo.data.clips import Clips
 from avzoo.data.scenes import SceneDataModule
 from avzoo.errors import AvzooError, DataNotFoundError
 from avzoo.hub import load
-from avzoo.init_from import _heads, find_parent, take_over
+from avzoo.init_from import class_dependent, find_parent, take_over
 from avzoo.models import AVModule
 
 Freeze = Literal["none", "backbone", "encoders"]
@@ -180,7 +180,7 @@ def finetune(
 
 def head_of(model: AVModule) -> set[str]:
     """The names of the tensors that other classes need anew: what `init_from` leaves fresh then."""
-    heads = _heads(model)
+    heads = class_dependent(model)
     parts = [part for part in model.wholes if any(key.startswith(part) for key in heads)]
     return heads | {key for key in model.state_dict() if key.startswith(tuple(parts))}
 

@@ -73,7 +73,7 @@ def take_over(model: AVModule, parents: Sequence[AVModule]) -> str:
     taken: dict[str, str] = {}
     for parent in parents:
         _check_signal_path(model, parent)
-        heads = set() if parent.classes == model.classes else _heads(parent)
+        heads = set() if parent.classes == model.classes else class_dependent(parent)
         given = parent.state_dict()
         fitting = {key for key in given.keys() & own.keys() - heads if own[key].shape == given[key].shape}
         for part in model.wholes:
@@ -106,7 +106,7 @@ def _check_signal_path(model: AVModule, parent: AVModule) -> None:
                 )
 
 
-def _heads(model: AVModule) -> set[str]:
+def class_dependent(model: AVModule) -> set[str]:
     """The tensors whose shape depends on the number of classes."""
     options = {key: value for key, value in dict(model.hparams).items() if key != "classes"}
     with torch.device("meta"):
