@@ -23,6 +23,7 @@ TRAINING = {
 COMMANDS = {
     "demo": "render a clip, localize its event, save the picture",
     "predict": "say what happens in videos, and when",
+    "merge": "the answers of all parts of a `predict --part` as one file",
     "list": "the models there are",
     "info": "what a model is, what was measured, who vouches for its weights",
     "load": "fetch and verify a model, print where it lies",

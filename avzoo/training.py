@@ -30,6 +30,7 @@ from avzoo.data.scenes import SceneDataModule
 from avzoo.errors import AvzooError, DataNotFoundError
 from avzoo.init_from import find_parent, take_over
 from avzoo.models import AVModule, distillation, places  # noqa: F401
+from avzoo.parts import Part
 from avzoo.preprocess import Preprocess
 from avzoo.train.recipe import RecipeParser, complete, read_recipe
 from avzoo.train.resume import Resumable, WholeCheckpoints, keep_metrics
@@ -40,14 +41,27 @@ from avzoo.train.share import WholeBatch
 class AvzooTrainer(Trainer):
     """Lightning's trainer, and `extract`: bring a recipe's features into the cache, nothing else."""
 
-    def extract(self, model: LightningModule, datamodule: AVDataModule) -> None:  # noqa: ARG002 - the CLI hands it over
+    def extract(
+        self,
+        model: LightningModule,  # noqa: ARG002 - the CLI hands it over
+        datamodule: AVDataModule,
+        part: str = "1/1",
+    ) -> None:
         """Extract the features of all splits that are not cached yet.
 
+        Args:
+            model: Not used.
+            datamodule: Whose clips.
+            part: One of n parts of the clips, as i/n, for a job array on a shared cache; "slurm" is that of the array's
+                task. Without it, whatever the parts left is extracted.
+
         Raises:
+            AvzooError: If the data have no features, or it is no part.
             MediaError: At the end, naming every clip that could not be read.
         """
         if not isinstance(datamodule, AVDataModule):
             raise AvzooError(f"{type(datamodule).__name__} has no frozen features to extract")
+        datamodule.part = Part.parse(part)
         datamodule.on_missing = "error"  # what to do about broken clips is a question for training
         datamodule.extract(("train", "val", "test"))
         print(f"features are in {datamodule.cache.folders['audio'].parent}")
@@ -236,6 +250,7 @@ def _seed(seed: Any) -> int:
 # What Lightning says that helps nobody who runs a recipe; everything else is shown.
 NOISE = (
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning under torch 2.14
+    r".*`srun` command is available.*",  # a cluster's login node; `avzoo submit` writes the job
     r".*`tensorboardX` has been removed.*",  # CSV is the logger here
     r".*in eval mode at the start of training.*",  # what a recipe freezes
     r".*does not have many workers.*",  # a batch is one index into memory

@@ -31,10 +31,11 @@ ARROWS: dict[str, set[str]] = {
     "models": {"models.base"},
     "models.base": {"preprocess", "metrics", "provenance"},
     "data": {"data.base", "data.rendering"},
-    "data.base": {"data.features"},
+    "data.base": {"data.features", "parts"},
     "data.features": {"preprocess"},
     "data.rendering": set(),  # numpy, Pillow and an encoder: it renders without torch
     "preprocess": {"clip", "audio", "backbones", "augment"},
+    "parts": set(),  # of a job array
     "augment": set(),
     "backbones": {"audio_encoder", "registry"},
     "audio_encoder": {"audio"},

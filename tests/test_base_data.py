@@ -24,7 +24,7 @@ from avzoo.augment import view_seeds
 from avzoo.data import features as module
 from avzoo.data.base import Item, Split
 from avzoo.data.events import EventBatches, EventDataModule, EventSet, Row, segment_labels
-from avzoo.data.features import FeatureCache, Modality, Part, Source, cache_folder, extract
+from avzoo.data.features import HOST, FeatureCache, Modality, Part, Source, cache_folder, extract
 from avzoo.errors import AvzooError, MediaError
 from avzoo.preprocess import Batch, Preprocess, Preprocessor
 
@@ -456,10 +456,10 @@ def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_are_not(
     for modality in ("audio", "visual"):
         folder = cache.path(sources[0], modality).parent
         folder.mkdir(parents=True)
-        for pid in (gone.pid, alive):
-            (folder / f"b.2@0.{pid}.tmp").write_bytes(b"half")
+        for writer in (f"{HOST}-{gone.pid}", f"{HOST}-{alive}", f"elsewhere-{gone.pid}"):
+            (folder / f"b.2@0.{writer}.tmp").write_bytes(b"half")
     extract(cache, {sources[0]: 1}, workers=0)
-    kept = ["a@0.safetensors", f"b.2@0.{alive}.tmp"]
+    kept = ["a@0.safetensors", *sorted([f"b.2@0.{HOST}-{alive}.tmp", f"b.2@0.elsewhere-{gone.pid}.tmp"])]
     assert files(cache) == [f"{modality}/{name}" for modality in ("audio", "visual") for name in kept]
 
 

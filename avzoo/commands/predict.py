@@ -25,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--submission", type=Path, metavar="OUT.csv", help="write the answers as the DCASE 2021 task 1B challenge wants"
     )
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write the JSON objects there; the same command goes on after a kill"
+    )
+    parser.add_argument(
+        "--part", metavar="i/n", help="with --out: answer one of n parts of the files; slurm: that of an array's task"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps")
     parser.add_argument("--top-k", type=int, default=5, help="labels kept per segment (default 5)")
     parser.add_argument("--on-missing-audio", choices=["error", "silence"], default="error", help="default: error")
@@ -37,10 +43,20 @@ def run(options: argparse.Namespace) -> None:
 
     from avzoo import hub, inference, plot, registry
     from avzoo.errors import AvzooError
+    from avzoo.parts import Answers, Part
 
-    files = inference.find_videos(options.video, options.modality)
+    if options.part and not options.out:
+        raise AvzooError("--part needs --out FOLDER for its answers (`avzoo merge` joins them)")
+    if options.out and (options.submission or options.json):
+        raise AvzooError("--out writes JSON objects to a folder: leave --json and --submission out")
+    part = Part.parse(options.part or "1/1")
+    files = [file for file in inference.find_videos(options.video, options.modality) if part.has(file.as_posix())]
     pictures = _pictures(files, options.plot)
     model = hub.load_ref(registry.parse_ref(options.model, paths=True), device=options.device)
+    kept = Answers(options.out, part, model.name) if options.out else None
+    if kept:
+        left = [row for row in zip(files, pictures, strict=True) if str(row[0]) not in kept.done]
+        files, pictures = [file for file, _ in left], [picture for _, picture in left]
     answers = inference.predict(
         files,
         model,
@@ -59,11 +75,13 @@ def run(options: argparse.Namespace) -> None:
         if options.submission and answer.clip is not None:
             name, scores = answer.video.stem, answer.probabilities.mean(0).tolist()
             rows.append((f"audio/{name}.wav", f"video/{name}.mp4", dict(zip(answer.classes, scores, strict=True))))
+        if kept:
+            kept.write(answer.to_dict())
         if options.json:
             tqdm.write(json.dumps(answer.to_dict()))
         elif answer.error:
             tqdm.write(f"avzoo: {as_flags(answer.error)}", file=sys.stderr)
-        else:
+        elif not kept:
             tqdm.write(plot.timeline_text(answer))
         if picture is None or answer.error:
             continue
@@ -74,6 +92,9 @@ def run(options: argparse.Namespace) -> None:
             tqdm.write(f"avzoo: {error}", file=sys.stderr)
         else:
             tqdm.write(f"  {picture}", file=sys.stderr if options.json else sys.stdout)
+    if kept:
+        kept.finish()
+        print(f"{kept.path}: {len(files)} videos answered, {len(kept.done)} had been", file=sys.stderr)
     if options.submission and not failed:
         from avzoo.data.tau_lists import write_submission
 

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from avzoo.augment import augment
 from avzoo.data.features import FeatureCache, Source, extract
 from avzoo.errors import AvzooError, MediaError
+from avzoo.parts import Part
 from avzoo.preprocess import Batch, Preprocess
 
 Split = Literal["train", "val", "test"]
@@ -162,6 +163,7 @@ class AVDataModule(L.LightningDataModule, ABC):
         self.workers, self.device, self.on_missing = workers, device, on_missing
         self.cache = FeatureCache(self.preprocess, folder=cache, on_missing_audio=on_missing_audio, on_damage=on_damage)
         self.sets: dict[Split, Dataset[Batch]] = {}
+        self.part = Part()  # of the clips that `extract` takes
 
     @property
     @abstractmethod
@@ -214,6 +216,8 @@ class AVDataModule(L.LightningDataModule, ABC):
         for split in splits:
             for item in self.items(split):  # an id may stand in several splits (AVE): training's views win
                 source = item.source
+                if not self.part.has(source.id):
+                    continue
                 views[source] = max(views.get(source, 1), self.cached_views(split))
         broken = extract(self.cache, views, workers=self.workers, device=self.device)
         if not broken:

@@ -18,6 +18,7 @@ import functools
 import hashlib
 import multiprocessing
 import os
+import socket
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -39,6 +40,7 @@ from avzoo.preprocess import Preprocess, Preprocessor, read_window
 
 Modality = Literal["audio", "visual"]
 Part = tuple[Modality, int]  # a modality and a view of it
+HOST = socket.gethostname().replace(".", "-")  # many machines may share a cache, and count their processes alike
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class FeatureCache:
                 features = preprocessor.visual(clip, seeds)
             target = self.path(source, modality, view)
             target.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = target.with_suffix(f".{os.getpid()}.tmp")
+            unfinished = target.with_suffix(f".{HOST}-{os.getpid()}.tmp")
             save_file({"features": features.cpu().contiguous()}, unfinished, {"stamp": self._stamp(source, modality)})
             unfinished.replace(target)
 
@@ -160,8 +162,8 @@ def extract(
         return {}
     leftovers = [file for folder in cache.folders.values() for file in folder.glob("*/*.tmp")]
     for leftover in leftovers:  # of a killed run; a live one writes under its own number
-        number = leftover.suffixes[-2][1:]
-        if number.isdigit() and not _alive(int(number)):
+        host, _, number = leftover.suffixes[-2][1:].rpartition("-")
+        if host == HOST and not _alive(int(number)):
             leftover.unlink(missing_ok=True)
     if workers is None:
         workers = 1 if device != "cpu" else os.cpu_count() or 1

@@ -1,0 +1,31 @@
+"""`avzoo merge ANSWERS`: the parts of a `predict --part` as one file, if they are complete."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("answers", type=Path, help="the folder that `avzoo predict --part i/n --out` wrote to")
+    parser.add_argument("video", nargs="*", type=Path, help="files and folders that must all have been answered")
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT.jsonl", help="one JSON object a video, sorted")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Check and write."""
+    from avzoo import parts
+    from avzoo.inference import find_videos
+
+    answers = parts.merge(options.answers, find_videos(options.video) if options.video else ())
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = options.out.with_name(f".{options.out.name}.{os.getpid()}.tmp")
+    unfinished.write_text("".join(json.dumps(answer) + "\n" for answer in answers), encoding="utf-8")
+    unfinished.replace(options.out)
+    failed = [answer for answer in answers if "error" in answer]
+    print(f"{options.out}: {len(answers)} videos, {len(failed)} of them failed")
+    for answer in failed[:5]:
+        print(f"  {answer['video']}: {answer['error']}")

@@ -1,0 +1,172 @@
+"""One of n parts of a long list of files, for a job array: which files are its own, and where its answers go.
+
+A file belongs to the same part whatever else is in the list, so that files may be added between two jobs. The answers
+of a part are lines of JSON in a file of its own,
+
+```
+<answers>/part-00003-of-00016.jsonl.partial    while it is at work; a killed one goes on behind the last whole line
+<answers>/part-00003-of-00016.jsonl            when every file of the part has its line
+```
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from avzoo.errors import AvzooError, DataNotFoundError
+
+ARRAY = tuple(f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "MAX", "STEP", "COUNT"))
+
+
+@dataclass(frozen=True)
+class Part:
+    """Part `index` of `count`, counted from 1."""
+
+    index: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """Read "3/16", or "slurm" for the part that a task of a Slurm job array has.
+
+        Raises:
+            AvzooError: If it is neither, or this is no job array, or one that leaves numbers out.
+
+        >>> Part.parse("3/16")
+        Part(index=3, count=16)
+        """
+        if text == "slurm":
+            return cls._of_array()
+        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise AvzooError(f"part {text!r}: expected i/n with i from 1 to n, such as 3/16, or slurm in a job array")
+        return cls(int(match[1]), int(match[2]))
+
+    @classmethod
+    def _of_array(cls) -> Part:
+        if any(name not in os.environ for name in ARRAY):
+            raise AvzooError("part slurm: this is no task of a Slurm job array (sbatch --array=1-16 ...); give i/n")
+        task, first, last, step, count = (int(os.environ[name]) for name in ARRAY)
+        if (last - first) // step + 1 != count:  # such as --array=3,5: the tasks of a larger one that are run again
+            raise AvzooError(
+                f"part slurm: the array has {count} tasks between {first} and {last}, so the whole cannot be told from"
+                " it: give --part $SLURM_ARRAY_TASK_ID/n"
+            )
+        return cls((task - first) // step + 1, count)
+
+    def has(self, name: str) -> bool:
+        """Whether a file is this part's.
+
+        >>> [sum(Part(i, 2).has(f"{n}.mp4") for n in range(100)) for i in (1, 2)]
+        [54, 46]
+        """
+        return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % self.count == self.index - 1
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+class Answers:
+    """The answers of a part on disk, one line a video; whoever opens them goes on where the last one stopped.
+
+    Args:
+        folder: Of all parts.
+        part: Which one.
+        model: Who answers; answers of another model are refused.
+
+    Raises:
+        AvzooError: If another process is at work on this part, or another model was.
+    """
+
+    def __init__(self, folder: Path, part: Part, model: str) -> None:
+        self.path = folder / f"part-{part.index:05d}-of-{part.count:05d}.jsonl"
+        self._partial = self.path.with_name(f"{self.path.name}.partial")
+        self._file: TextIO | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(folder / f".{self.path.name}.lock", os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise AvzooError(f"another process is at work on part {part} in {folder}") from error
+        answers = read(self._partial if self._partial.exists() else self.path)
+        others = sorted({answer["model"] for answer in answers if "error" not in answer} - {model})
+        if others:
+            raise AvzooError(f"{self.path} holds answers of {others[0]}, not of {model}: take another folder")
+        self._kept = [answer for answer in answers if "error" not in answer]  # what failed is tried again
+        self.done = {str(answer["video"]) for answer in self._kept}
+
+    def write(self, answer: dict[str, Any]) -> None:
+        """Add a video's answer."""
+        self._open().write(json.dumps(answer) + "\n")
+        self._open().flush()
+
+    def finish(self) -> None:
+        """Every video of the part has its answer."""
+        self._open().close()
+        self._partial.replace(self.path)
+        os.close(self._lock)
+
+    def _open(self) -> TextIO:
+        if self._file is None:
+            whole = "".join(json.dumps(answer) + "\n" for answer in self._kept)
+            unfinished = self._partial.with_name(f".{self._partial.name}.tmp")
+            unfinished.write_text(whole, encoding="utf-8")
+            unfinished.replace(self._partial)
+            self._file = self._partial.open("a", encoding="utf-8")
+        return self._file
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file of answers; a process that was killed may have left half a one at the end."""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    try:
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    except ValueError as error:
+        raise AvzooError(f"{file} is damaged ({error}): delete it and run its part again") from error
+
+
+def merge(folder: Path, videos: Iterable[Path] = ()) -> list[dict[str, Any]]:
+    """The answers of all parts, by video.
+
+    Args:
+        folder: Where the parts are.
+        videos: What must have been answered.
+
+    Raises:
+        DataNotFoundError: If there are none, or a part or a video is missing.
+        AvzooError: If the parts are not of one whole: of several counts, models, or with a video twice.
+    """
+    names = [path.name.removesuffix(".partial") for path in folder.glob("part-*-of-*.jsonl*")]
+    counts = sorted({int(name[14:19]) for name in names})
+    if not counts:
+        raise DataNotFoundError(f"{folder} holds no answers: expected files such as part-00001-of-00016.jsonl")
+    if len(counts) > 1:
+        raise AvzooError(f"{folder} holds parts of {counts[0]} and of {counts[1]}: keep one division, delete the other")
+    files = {index: folder / f"part-{index:05d}-of-{counts[0]:05d}.jsonl" for index in range(1, counts[0] + 1)}
+    missing = [f"{i}/{counts[0]}" for i, file in files.items() if not file.exists()]
+    if missing:
+        raise DataNotFoundError(f"{folder}: not finished yet: {_some(missing)}; run these parts (again)")
+    answers = sorted((answer for file in files.values() for answer in read(file)), key=lambda answer: answer["video"])
+    found = [str(answer["video"]) for answer in answers]
+    if twice := sorted({a for a, b in itertools.pairwise(found) if a == b}):
+        raise AvzooError(f"{folder}: answered twice: {_some(twice)}")
+    models = sorted({answer["model"] for answer in answers if "error" not in answer})
+    if len(models) > 1:
+        raise AvzooError(f"{folder} holds answers of {' and of '.join(models)}: run all parts with one of them")
+    if left := sorted({str(video) for video in videos} - set(found)):
+        raise DataNotFoundError(f"{folder}: {len(left)} videos have no answer: {_some(left)}; run all parts again")
+    return answers
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
