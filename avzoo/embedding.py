@@ -24,9 +24,9 @@ import torch
 from numpy.typing import NDArray
 
 from avzoo.clip import SOUND_SUFFIXES, probe
-from avzoo.data.rendering.mp4 import whole
 from avzoo.data.tau_lists import read_list
 from avzoo.errors import AvzooError, DataNotFoundError
+from avzoo.files import whole
 from avzoo.inference import find_videos
 from avzoo.models import MODELS
 from avzoo.models.base import AVModule

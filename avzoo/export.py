@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from avzoo.errors import AvzooError, BundleError
+from avzoo.files import whole
 from avzoo.models import AVModule
 
 TOLERANCE = 1e-4  # of logits, between onnxruntime and torch
@@ -42,10 +42,8 @@ def export_onnx(model: AVModule, audio: Tensor, visual: Tensor, out: str | Path)
     except ImportError as error:
         raise AvzooError(f"exporting needs {error.name}: pip install 'avzoo[onnx]'") from error
     out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     batch = torch.export.Dim("batch")
-    try:
+    with whole(out) as unfinished:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # the exporter's own, about itself
             program = torch.onnx.export(
@@ -72,9 +70,6 @@ def export_onnx(model: AVModule, audio: Tensor, visual: Tensor, out: str | Path)
         difference = max(_difference(session, model, audio, visual, size) for size in BATCHES)
         if not difference <= TOLERANCE:
             raise BundleError(f"{out}: onnxruntime answers otherwise than torch, logits differ by {difference:.2g}")
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return difference
 
 

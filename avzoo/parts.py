@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from avzoo.errors import AvzooError, DataNotFoundError
+from avzoo.files import whole
 
 ARRAY = tuple(f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "MAX", "STEP", "COUNT"))
 
@@ -118,10 +119,8 @@ class Answers:
 
     def _open(self) -> TextIO:
         if self._file is None:
-            whole = "".join(json.dumps(answer) + "\n" for answer in self._kept)
-            unfinished = self._partial.with_name(f".{self._partial.name}.tmp")
-            unfinished.write_text(whole, encoding="utf-8")
-            unfinished.replace(self._partial)
+            with whole(self._partial) as unfinished:
+                unfinished.write_text("".join(json.dumps(a) + "\n" for a in self._kept), encoding="utf-8")
             self._file = self._partial.open("a", encoding="utf-8")
         return self._file
 

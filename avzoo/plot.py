@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,8 +15,11 @@ from torch import Tensor
 
 from avzoo.clip import SOUND_SUFFIXES, read_clip
 from avzoo.errors import AvzooError
+from avzoo.files import whole
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from avzoo.inference import Event, Prediction
 
 Pixels = NDArray[np.uint8]
@@ -300,8 +302,7 @@ def confusion(counts: Tensor, classes: Sequence[str], out: Path) -> Path:
     axis.tick_params(length=0)
     for side in axis.spines.values():
         side.set_visible(False)
-    figure.savefig(out, dpi=110)
-    return out
+    return _save(figure, out)
 
 
 MARKERS = ("o", "^", "s")  # a class beyond the last colour has the first again, in another shape
@@ -368,13 +369,12 @@ def embedding_map(
     figure.legend(
         handles=handles, title=legend, loc="outside right center", frameon=False, fontsize=10.5, alignment="left"
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}{out.suffix}")
-    try:
-        figure.savefig(unfinished, dpi=110)
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    return _save(figure, out)
+
+
+def _save(figure: Figure, out: Path) -> Path:
+    with whole(out) as unfinished:
+        figure.savefig(unfinished, dpi=110, format=out.suffix[1:])
     return out
 
 

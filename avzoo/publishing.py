@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from avzoo import __version__, bundle, hub, inference, plot, provenance, registr
 from avzoo.card import render_card
 from avzoo.data import rendering
 from avzoo.errors import AvzooError, BundleError, HubError
+from avzoo.files import whole
 from avzoo.models import AVModule
 
 GOLDEN_SEED = 30_000_001  # of the golden clip; no shipped training set has it
@@ -202,14 +202,10 @@ def write_entry(file: Path, name: str, lines: str) -> None:
             kept.append(line)
     last = max((index for index, line in enumerate(kept) if re.match(r"\s+[^\s#]", line)), default=-1) + 1
     changed = "".join([*text[:start], *kept[:last], lines, *kept[last:], *text[end:]])
-    new = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
+    with whole(file) as new:
         new.write_text(changed, encoding="utf-8")
         after = registry.read_registry(new)
         changed_entry = {name: after.checkpoints[name]}
         same = {**before.checkpoints, **changed_entry} == after.checkpoints and before.backbones == after.backbones
         if not same or list(before.checkpoints) != list(after.checkpoints):
             raise AvzooError(f"{file}: another entry would change: add these lines to {name} by hand:\n{lines}")
-        new.replace(file)
-    finally:
-        new.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "avzoo"
 
 # The picture: every room with the rooms right below it. A room may import itself and all that its arrows lead to;
-# everything may import `errors`. The top level (cli, commands, training, __main__) may import everything.
+# everything may import `errors` and `files`. The top level (cli, commands, training, __main__) may import everything.
 ARROWS: dict[str, set[str]] = {
     "publishing": {"hub", "card", "plot", "data"},  # runs the whole path once: a rendered clip, its answer, its picture
     "plot": {"inference"},
@@ -44,6 +44,7 @@ ARROWS: dict[str, set[str]] = {
     "clip": set(),
     "audio": set(),
     "metrics": set(),
+    "files": set(),
     "errors": set(),
     "": set(),  # avzoo itself: its version; the public names it loads lazily are checked below
 }
@@ -81,7 +82,7 @@ def room(module: str) -> str:
 
 def below(name: str) -> set[str]:
     """All rooms that the arrows of a room lead to."""
-    return {name, "errors", ""}.union(*(below(other) for other in ARROWS[name]))
+    return {name, "errors", "files", ""}.union(*(below(other) for other in ARROWS[name]))
 
 
 def own_imports(path: Path) -> set[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 
@@ -18,13 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Check and write."""
     from avzoo import parts
+    from avzoo.files import whole
     from avzoo.inference import find_videos
 
     answers = parts.merge(options.answers, find_videos(options.video) if options.video else ())
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = options.out.with_name(f".{options.out.name}.{os.getpid()}.tmp")
-    unfinished.write_text("".join(json.dumps(answer) + "\n" for answer in answers), encoding="utf-8")
-    unfinished.replace(options.out)
+    with whole(options.out) as unfinished:
+        unfinished.write_text("".join(json.dumps(answer) + "\n" for answer in answers), encoding="utf-8")
     failed = [answer for answer in answers if "error" in answer]
     print(f"{options.out}: {len(answers)} videos, {len(failed)} of them failed")
     for answer in failed[:5]:

@@ -18,7 +18,6 @@ import functools
 import hashlib
 import multiprocessing
 import os
-import socket
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -36,20 +35,21 @@ from tqdm import tqdm
 
 from avzoo.augment import AUGMENT_VERSION, view_seeds
 from avzoo.errors import AvzooError
+from avzoo.files import HOST, whole
 from avzoo.preprocess import Preprocess, Preprocessor, read_window
 
 Modality = Literal["audio", "visual"]
 Part = tuple[Modality, int]  # a modality and a view of it
-HOST = socket.gethostname().replace(".", "-")  # many machines may share a cache, and count their processes alike
 
 
 @dataclass(frozen=True)
 class Source:
-    """A clip to extract: its id, its video, and the file of its sound where that is another."""
+    """A clip to extract: its id, its video, the file of its sound where that is another, and where it begins, s."""
 
     id: str
     path: Path
     audio: Path | None = None
+    start: float = 0.0
 
 
 def cache_folder() -> Path:
@@ -118,6 +118,7 @@ class FeatureCache:
         clip = read_window(
             source.path,
             self.preprocess,
+            start=source.start,
             audio_path=source.audio,
             on_missing_audio=self.on_missing_audio,
             on_damage=self.on_damage,
@@ -130,11 +131,9 @@ class FeatureCache:
             else:
                 seeds = view_seeds(source.id, view, len(clip.frames)) if view else None
                 features = preprocessor.visual(clip, seeds)
-            target = self.path(source, modality, view)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = target.with_suffix(f".{HOST}-{os.getpid()}.tmp")
-            save_file({"features": features.cpu().contiguous()}, unfinished, {"stamp": self._stamp(source, modality)})
-            unfinished.replace(target)
+            with whole(self.path(source, modality, view)) as unfinished:
+                stamp = {"stamp": self._stamp(source, modality)}
+                save_file({"features": features.cpu().contiguous()}, unfinished, stamp)
 
     def _stamp(self, source: Source, modality: Modality) -> str:
         files = [source.path, *([source.audio] if source.audio else [])] if modality == "audio" else [source.path]
@@ -160,7 +159,7 @@ def extract(
     todo = {source: missing for source, count in views.items() if (missing := cache.missing(source, count))}
     if not todo:
         return {}
-    leftovers = [file for folder in cache.folders.values() for file in folder.glob("*/*.tmp")]
+    leftovers = [file for folder in cache.folders.values() for file in folder.glob("*/.*.tmp")]
     for leftover in leftovers:  # of a killed run; a live one writes under its own number
         host, _, number = leftover.suffixes[-2][1:].rpartition("-")
         if host == HOST and not _alive(int(number)):

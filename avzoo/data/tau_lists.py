@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Literal
 
-from avzoo.data.rendering.mp4 import whole
 from avzoo.errors import AnnotationError, AvzooError, ClassMismatchError, DataNotFoundError, did_you_mean
+from avzoo.files import whole
 
 TAU_CLASSES = (
     "airport", "bus", "metro", "metro_station", "park", "public_square", "shopping_mall", "street_pedestrian",

@@ -14,7 +14,6 @@ uint8 [batch, 3, size, size] -> normalise -> timm network -> [batch, features] -
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import re
 from collections.abc import Mapping, Sequence
@@ -31,6 +30,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from avzoo import backbones
 from avzoo.errors import AvzooError, DataNotFoundError
+from avzoo.files import whole
 from avzoo.models.image_encoder import ImageEncoder
 from avzoo.preprocess import Preprocess
 
@@ -152,14 +152,9 @@ def export(checkpoint: Path, out: Path) -> str:
         raise AvzooError(
             f"{checkpoint}: its weights are not those of a {preprocess.visual_backbone}: {list(state)[:3]}"
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
+    with whole(out) as unfinished:
         save_file(state, unfinished)
         sha256 = hashlib.sha256(unfinished.read_bytes()).hexdigest()
-        unfinished.replace(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
     entry = {
         "kind": "image",
         "about": f"{preprocess.visual_backbone}, fine-tuned on Places365",

@@ -26,9 +26,10 @@ import numpy as np
 from tqdm import tqdm
 
 from avzoo.data.rendering import looks, places, sounds
-from avzoo.data.rendering.mp4 import encode, whole
+from avzoo.data.rendering.mp4 import encode
 from avzoo.data.rendering.scenes import SCENES, Take, record
 from avzoo.errors import AvzooError, did_you_mean
+from avzoo.files import whole
 
 VERSION = 1  # raise it whenever a seed leads to another clip
 BACKGROUND = "background"  # what is heard or seen when nothing is

@@ -5,9 +5,7 @@ The same frames and sound give the same bytes, with the same version of FFmpeg, 
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,18 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avzoo.errors import AvzooError
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that becomes `path` if the block succeeds and vanishes if not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+from avzoo.files import whole
 
 
 def encode(

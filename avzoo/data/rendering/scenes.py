@@ -17,9 +17,10 @@ from PIL import Image, ImageFilter
 
 from avzoo.data.rendering import scene_looks, scene_sounds
 from avzoo.data.rendering.canvas import Canvas, Rng, hue
-from avzoo.data.rendering.mp4 import encode, whole
+from avzoo.data.rendering.mp4 import encode
 from avzoo.data.rendering.places import MARGIN, camera, picture
 from avzoo.data.rendering.sounds import Sound, background
+from avzoo.files import whole
 
 
 class Scene(NamedTuple):
