@@ -18,24 +18,43 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from avzoo.clip import Clip
     from avzoo.errors import AvzooError
+    from avzoo.explaining import explain
     from avzoo.finetuning import finetune
     from avzoo.hub import load
-    from avzoo.inference import Prediction, predict
+    from avzoo.inference import predict
+    from avzoo.prediction import Prediction
     from avzoo.publishing import publish
     from avzoo.registry import list_models
+    from avzoo.streaming import stream
 
 __version__ = "0.1.0"
-__all__ = ["AvzooError", "Prediction", "__version__", "finetune", "list_models", "load", "predict", "publish"]
+__all__ = [
+    "AvzooError",
+    "Clip",
+    "Prediction",
+    "__version__",
+    "explain",
+    "finetune",
+    "list_models",
+    "load",
+    "predict",
+    "publish",
+    "stream",
+]
 
 _HOME = {
     "AvzooError": "avzoo.errors",
-    "Prediction": "avzoo.inference",
+    "Clip": "avzoo.clip",
+    "Prediction": "avzoo.prediction",
+    "explain": "avzoo.explaining",
     "finetune": "avzoo.finetuning",
     "list_models": "avzoo.registry",
     "load": "avzoo.hub",
     "predict": "avzoo.inference",
     "publish": "avzoo.publishing",
+    "stream": "avzoo.streaming",
 }
 
 

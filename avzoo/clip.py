@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from math import inf
 from pathlib import Path
@@ -41,12 +42,15 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from avzoo import arrays
 from avzoo.errors import DataNotFoundError, MediaError, did_you_mean
 
 SOUND_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga"})  # read by soundfile
+PHOTO_CODECS = frozenset({"mjpeg", "png", "webp", "gif", "bmp", "tiff", "heic"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".mov", ".avi", ".mpg", ".mpeg", ".m4v"})  # looked for in folders
 SILENCE_RATE = 16_000  # Hz, of the silence that stands in for a missing audio stream
 PRIMING = 0.1  # s of sound before the first picture that do not move time zero
 WARM_UP = 0.25  # s of sound decoded before the window, so that the codec's memory is filled when the window begins
@@ -54,6 +58,7 @@ TOLERANCE = 0.5  # s that a file may fall short of its declared length without c
 INTERLEAVE = 10.0  # s that one stream may lag behind the other in a file before it counts as ended
 LOOK_BACK = (0.0, 4.0, 16.0, inf)  # s before the window to seek to, tried in turn until the window is covered
 JITTER = 0.005  # s between a sound frame's timestamp and its place that do not count as a hole
+SLACK = 5e-4  # s by which rounded timestamps may put a picture too late
 READ_ERRORS = 20  # failed reads after which the rest of a file is given up
 
 # Codecs that can drop a picture that no other refers to, set before each packet. Others (AV1) ignore it or drop more.
@@ -81,7 +86,7 @@ class DecodeStats:
 
 @dataclass(frozen=True)
 class Clip:
-    """One window of a media file, decoded.
+    """One window of a media file, decoded; or pictures and sound of one's own (`Clip.of`), read as a file is.
 
     Attributes:
         frames: uint8 `[time, 3, height, width]`, RGB, upright (rotation metadata applied); channels last in memory.
@@ -93,6 +98,7 @@ class Clip:
         padded: s of the window that the file does not have (shorter than the window, or damaged).
         damage: a sentence that says what is missing, where `on_damage="pad"` let it pass; else empty.
         stats: work counters.
+        seconds: how long it lasts.
     """
 
     frames: Tensor
@@ -104,6 +110,47 @@ class Clip:
     padded: float = 0.0
     damage: str = ""
     stats: DecodeStats = field(default_factory=DecodeStats)
+    seconds: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
+        frames: ArrayLike | Tensor | None = None,
+        waveform: ArrayLike | Tensor | None = None,
+        rate: int = 0,
+        *,
+        fps: float | None = None,
+        frame_times: ArrayLike | Tensor | None = None,
+        id: str = "clip",
+    ) -> Clip:
+        """Take arrays for what `avzoo.predict` and `avzoo.stream` take files for.
+
+        Args:
+            frames: uint8 RGB, `[time, height, width, 3]` or `[time, 3, height, width]`; None where there are none.
+            waveform: float in [-1, 1], `[samples]` or `[channels, samples]`; None where there is none.
+            rate: Of the waveform, Hz.
+            fps: Of the frames, the first of which is at 0 s.
+            frame_times: When each frame comes on screen, s, rising; in place of `fps`. The last one stays for as long
+                as the others did on average.
+            id: What answers call it.
+
+        Raises:
+            MediaError: If nothing is given, or something of another shape, type or range.
+
+        >>> Clip.of(np.zeros((50, 48, 64, 3), np.uint8), np.zeros(32_000), 16_000, fps=25).frames.shape
+        torch.Size([50, 3, 48, 64])
+        """
+        if frames is None and waveform is None:
+            raise MediaError("Clip.of was given neither frames nor a waveform; expected one of them at least")
+        pictures, times, shown = torch.zeros(0, 3, 0, 0, dtype=torch.uint8), torch.zeros(0, dtype=torch.float64), 0.0
+        if frames is not None:
+            pictures = arrays.frames(frames)
+            times, shown = arrays.times(len(pictures), fps, frame_times)
+        sound, heard = torch.zeros(0, 0), 0.0
+        if waveform is not None:
+            sound = arrays.samples(waveform, rate)
+            heard = sound.shape[1] / rate
+        return cls(pictures, times, sound, rate if heard else 0, id, seconds=max(shown, heard))
 
 
 @dataclass(frozen=True)
@@ -130,14 +177,30 @@ class MediaInfo:
         """Whether there is sound."""
         return bool(self.audio_codec)
 
+    @property
+    def is_photo(self) -> bool:
+        """Whether it is one picture, whatever its name ends in."""
+        return self.video_codec in PHOTO_CODECS and not self.has_audio and self.duration == 0
 
-def probe(path: str | Path) -> MediaInfo:
+
+def probe(path: str | Path | Clip) -> MediaInfo:
     """Length and streams of a media file; decodes one picture, for its rotation.
 
     Raises:
         DataNotFoundError: There is no such file.
         MediaError: The file is not readable as media.
     """
+    if isinstance(path, Clip):
+        return MediaInfo(
+            path.seconds,
+            width=path.frames.shape[3],
+            height=path.frames.shape[2],
+            fps=len(path.frames) / path.seconds if path.seconds else 0.0,
+            video_codec="rawvideo" if len(path.frames) else "",
+            audio_codec="pcm" if path.sample_rate else "",
+            sample_rate=path.sample_rate,
+            channels=path.waveform.shape[0],
+        )
     path = _existing(path)
     if path.suffix.lower() in SOUND_SUFFIXES:
         with _sound_file(path) as file:
@@ -160,11 +223,15 @@ def probe(path: str | Path) -> MediaInfo:
             facts |= {"width": height, "height": width} if turn in (90, 270) else {"width": width, "height": height}
             facts |= {"fps": float(picture.average_rate or 0), "rotation": turn}
             facts |= {"video_codec": picture.codec_context.name}
-        return MediaInfo(duration=file.duration, **facts)
+        seconds = file.duration
+        if not seconds and not file.is_photo:  # a browser's recording declares no length: it is where the packets end
+            ends = ((p.pts + (p.duration or 0)) * _tick(p.stream) for p in file.packets() if p.pts is not None)
+            seconds = max(ends, default=file.zero) - file.zero
+        return MediaInfo(duration=seconds, **facts)
 
 
 def read_clip(
-    path: str | Path,
+    path: str | Path | Clip,
     *,
     times: Sequence[float],
     seconds: float,
@@ -182,7 +249,7 @@ def read_clip(
     that starts late or ends early by the file's own word is silent there.
 
     Args:
-        path: Video or sound file.
+        path: Video or sound file, or a clip to cut the window from.
         times: Instants in s after `start`, in [0, `seconds`], in any order; empty skips the pictures.
         seconds: Length of the window in s.
         start: Where in the file the window begins, in s after time zero.
@@ -200,9 +267,13 @@ def read_clip(
     """
     if not (seconds > 0 and start >= 0 and all(0 <= t <= seconds for t in times)):
         raise MediaError(
-            f"{path}: asked for pictures at {list(times)} s in {seconds} s from {start} s on; expected start >= 0, "
-            "seconds > 0 and every time within [0, seconds]"
+            f"{_named(path)}: asked for pictures at {list(times)} s in {seconds} s from {start} s on; expected"
+            " start >= 0, seconds > 0 and every time within [0, seconds]"
         )
+    if isinstance(path, Clip):
+        if audio_path is not None:
+            raise MediaError(f"{path.id}: a Clip brings its own sound, and {audio_path} was given too")
+        return _cut(path, _Window(start, seconds, tuple(times), audio, on_missing_audio, sequential, threads))
     path = _existing(path)
     sound_path = _existing(audio_path) if audio_path is not None else path
     beside = audio and sound_path != path
@@ -245,6 +316,7 @@ class _Window:
             sample_rate=SILENCE_RATE if self.audio else 0,
             id=path.stem,
             start=self.start,
+            seconds=self.seconds,
         )
 
     def check(self, path: Path, *, video: bool, audio: bool, duration: float) -> None:
@@ -258,6 +330,37 @@ class _Window:
             )
         if 0 < duration <= self.start:
             raise MediaError(f"{path}: the window begins at {self.start:g} s, but the file is {duration:.2f} s long")
+
+
+def _named(path: str | Path | Clip) -> str:
+    return path.id if isinstance(path, Clip) else str(path)
+
+
+def _cut(whole: Clip, want: _Window) -> Clip:
+    """A window of pictures and sound that are already here, by the rules for files."""
+    if want.times and not len(whole.frames):
+        raise MediaError(f'{whole.id}: has no frames, and pictures were asked for; modality="audio" does without')
+    if want.audio and not whole.sample_rate and want.on_missing_audio == "error":
+        raise MediaError(
+            f'{whole.id}: has no waveform, and sound was asked for; modality="visual" does without,'
+            ' on_missing_audio="silence" takes silence'
+        )
+    if 0 < whole.seconds <= want.start:
+        raise MediaError(
+            f"{whole.id}: the window begins at {want.start:g} s, but the clip is {whole.seconds:.2f} s long"
+        )
+    padded = min(max(want.start + want.seconds - whole.seconds, 0.0), want.seconds)
+    clip = replace(want.clip(Path(whole.id)), id=whole.id, padded=padded)
+    if want.times:
+        due = want.start + clip.frame_times + SLACK
+        shown = torch.searchsorted(whole.frame_times, due, right=True) - 1
+        clip = replace(clip, frames=whole.frames[shown.clamp(min=0)])
+    if want.audio and whole.sample_rate:
+        begin, length = round(want.start * whole.sample_rate), round(want.seconds * whole.sample_rate)
+        sound = whole.waveform[:, begin : begin + length]
+        sound = torch.nn.functional.pad(sound, (0, length - sound.shape[1]))
+        clip = replace(clip, waveform=sound, sample_rate=whole.sample_rate)
+    return clip
 
 
 def _existing(path: str | Path) -> Path:
@@ -359,7 +462,7 @@ def _riff_excess(path: Path) -> float:
 # Containers --------------------------------------------------------------------------------------------------------
 
 
-class _File:
+class MediaFile:
     """An open container: its default streams, its time zero and the lengths that it declares."""
 
     def __init__(self, path: Path, handle: InputContainer) -> None:
@@ -373,16 +476,26 @@ class _File:
         self.zero = min(self.starts.values())
         if self.video and self.starts[self.video.index] - self.zero < PRIMING:
             self.zero = self.starts[self.video.index]
-        self.excess = _riff_excess(path)
         self.count: Counter[str] = Counter()
         self.fallback = ""
         self.size: tuple[int, int] | None = None
+
+    @cached_property
+    def excess(self) -> float:
+        """See `_riff_excess`."""
+        return _riff_excess(self.path)
 
     @property
     def duration(self) -> float:
         """Length in s from time zero, as declared; 0 where nothing is declared."""
         ends = [end for s in self.streams if (end := self.declared_end(s)) is not None]
         return max(ends or [self.container_end or self.zero]) - self.zero
+
+    @property
+    def is_photo(self) -> bool:
+        """Whether it is one picture, which has neither time nor sound."""
+        codec = self.video.codec_context.name if self.video and not self.audio else ""
+        return codec in PHOTO_CODECS and self.duration == 0
 
     @property
     def container_end(self) -> float | None:
@@ -453,7 +566,7 @@ def _stamp(packet: Packet[Any]) -> int:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[_File]:
+def _open(path: Path) -> Iterator[MediaFile]:
     try:
         # "file:" for names with a colon; the whitelist for playlists, which would otherwise reach out to the network
         handle = av.open(f"file:{path}", container_options={"protocol_whitelist": "file"})
@@ -464,7 +577,7 @@ def _open(path: Path) -> Iterator[_File]:
         ) from error
     with handle:
         try:
-            yield _File(path, handle)
+            yield MediaFile(path, handle)
         except av.FFmpegError as error:
             raise MediaError(f"{path}: cannot be decoded ({error.strerror or error}); it is damaged") from error
 
@@ -475,6 +588,8 @@ def _read_container(path: Path, want: _Window) -> Clip:
     for back in LOOK_BACK:
         with _open(path) as file:
             file.count = count
+            if file.is_photo:
+                raise MediaError(f"{path}: is a photo, not a video: remove it, or record a video instead")
             want.check(path, video=bool(file.video), audio=bool(file.audio), duration=file.duration)
             try:
                 packets = _demux(file, want, back)
@@ -496,7 +611,7 @@ class _Packets:
     ended: bool = True  # read to the end of the file
 
 
-def _demux(file: _File, want: _Window, back: float) -> _Packets:
+def _demux(file: MediaFile, want: _Window, back: float) -> _Packets:
     """The packets of the window, from the keyframe that is `back` s or more before it."""
     begin = file.zero + want.start
     until: dict[int, float] = {}
@@ -530,7 +645,7 @@ def _demux(file: _File, want: _Window, back: float) -> _Packets:
     return got
 
 
-def _covers(file: _File, want: _Window, packets: _Packets) -> bool:
+def _covers(file: MediaFile, want: _Window, packets: _Packets) -> bool:
     """Whether these packets reach far enough back for the first wanted picture and for the codec's warm-up."""
     begin = file.zero + want.start
     if file.video and want.times:
@@ -545,7 +660,7 @@ def _covers(file: _File, want: _Window, packets: _Packets) -> bool:
     return True
 
 
-def _decode(file: _File, want: _Window, packets: _Packets) -> Clip:
+def _decode(file: MediaFile, want: _Window, packets: _Packets) -> Clip:
     """Pictures and sound of the demuxed window, and the verdict on what is missing."""
     clip, end = want.clip(file.path), file.zero + want.start + want.seconds
     ends: list[float] = []
@@ -567,7 +682,7 @@ def _decode(file: _File, want: _Window, packets: _Packets) -> Clip:
     )
 
 
-def _end(file: _File, stream: Stream, packets: _Packets) -> float:
+def _end(file: MediaFile, stream: Stream, packets: _Packets) -> float:
     """Where `stream` should end, s: by its own word, else by the container's, else where its packets end."""
     if (end := file.declared_end(stream)) is not None:
         return end
@@ -585,7 +700,7 @@ def _end(file: _File, stream: Stream, packets: _Packets) -> float:
 
 def _slack(stream: Stream) -> float:
     """Seconds by which a container's rounding may move a picture: half a tick, at most half a millisecond."""
-    return min(_tick(stream) / 2, 5e-4) + 1e-6
+    return min(_tick(stream) / 2, SLACK) + 1e-6
 
 
 def _ticks(stream: Stream, begin: float, times: Sequence[float]) -> list[float]:
@@ -602,7 +717,7 @@ def _displayed(packets: list[Packet[Any]]) -> list[int]:
     return sorted(_stamp(p) for p in packets[key:] if not p.is_discard and _stamp(p) >= _stamp(packets[key]))
 
 
-def _pictures(file: _File, stream: VideoStream, want: _Window, got: _Packets, end: float) -> tuple[Tensor, float]:
+def _pictures(file: MediaFile, stream: VideoStream, want: _Window, got: _Packets, end: float) -> tuple[Tensor, float]:
     """The pictures on screen at the wanted instants, and the seconds by which they fall short of them."""
     stream.codec_context.thread_count, stream.codec_context.thread_type = want.threads, ThreadType.FRAME
     begin, tick, packets = file.zero + want.start, _tick(stream), got.video
@@ -629,7 +744,7 @@ def _pictures(file: _File, stream: VideoStream, want: _Window, got: _Packets, en
     return torch.from_numpy(stack).permute(0, 3, 1, 2), max(late, short)
 
 
-def _unplannable(file: _File, stream: VideoStream, packets: list[Packet[Any]]) -> str:
+def _unplannable(file: MediaFile, stream: VideoStream, packets: list[Packet[Any]]) -> str:
     """Why the packets' timestamps do not say which picture is shown when; empty where they do."""
     stamps = [p.pts for p in packets]
     if None in stamps:
@@ -641,13 +756,13 @@ def _unplannable(file: _File, stream: VideoStream, packets: list[Packet[Any]]) -
     return ""
 
 
-def _unordered(file: _File, stream: VideoStream, packets: list[Packet[Any]]) -> bool:
+def _unordered(file: MediaFile, stream: VideoStream, packets: list[Packet[Any]]) -> bool:
     """AVI has no presentation times, and libav can put no H.264 with B-frames in order by its packets alone."""
     stamps = [_stamp(p) for p in packets]
     return file.format == "avi" and bool(stream.codec_context.has_b_frames) and stamps == sorted(stamps)
 
 
-def _planned(file: _File, stream: VideoStream, packets: list[Packet[Any]], wanted: set[int]) -> dict[int, Rgb]:
+def _planned(file: MediaFile, stream: VideoStream, packets: list[Packet[Any]], wanted: set[int]) -> dict[int, Rgb]:
     """Decode no more than the wanted pictures need; returns them by timestamp."""
     images: dict[int, Rgb] = {}
     context = stream.codec_context
@@ -657,7 +772,7 @@ def _planned(file: _File, stream: VideoStream, packets: list[Packet[Any]], wante
             context.skip_frame = "DEFAULT" if packet is None or packet.pts in wanted else spare
             for frame in file.pictures(packet):
                 if frame.pts in wanted and frame.pts is not None and frame.pts not in images:
-                    images[frame.pts] = _rgb(file, frame)
+                    images[frame.pts] = rgb(file, frame)
         context.flush_buffers()
     return images
 
@@ -687,7 +802,7 @@ def _runs(packets: list[Packet[Any]], wanted: set[int]) -> list[list[Packet[Any]
 
 
 def _in_order(
-    file: _File, stream: VideoStream, packets: list[Packet[Any]], ticks: list[float]
+    file: MediaFile, stream: VideoStream, packets: list[Packet[Any]], ticks: list[float]
 ) -> tuple[list[int], list[Rgb]]:
     """Decode every picture from the first keyframe on; returns the timestamp and the image on screen at each tick."""
     came: list[int] = []
@@ -697,14 +812,16 @@ def _in_order(
         answered = (len(ticks) if frame is None else bisect_left(ticks, begins)) - len(images)
         if held and answered > 0:
             came += [held[0]] * answered
-            images += [_rgb(file, held[1])] * answered
+            images += [rgb(file, held[1])] * answered
         if frame is None or len(images) == len(ticks):
             break
         held = begins, frame
     return came, images
 
 
-def _played(file: _File, stream: VideoStream, packets: list[Packet[Any]]) -> Iterator[tuple[int, VideoFrame | None]]:
+def _played(
+    file: MediaFile, stream: VideoStream, packets: list[Packet[Any]]
+) -> Iterator[tuple[int, VideoFrame | None]]:
     """Every picture from the first keyframe on with the tick at which it begins, then None."""
     stream.codec_context.skip_frame = "DEFAULT"
     key = next((i for i, p in enumerate(packets) if p.is_keyframe), 0)
@@ -720,7 +837,7 @@ def _played(file: _File, stream: VideoStream, packets: list[Packet[Any]]) -> Ite
     yield now, None
 
 
-def _rgb(file: _File, frame: VideoFrame) -> Rgb:
+def rgb(file: MediaFile, frame: VideoFrame) -> Rgb:
     """[height, width, 3], upright."""
     file.count["converted"] += 1
     file.size = file.size or (frame.width, frame.height)  # a stream may change its size: the first picture's holds
@@ -732,7 +849,9 @@ def _rgb(file: _File, frame: VideoFrame) -> Rgb:
 # Sound -------------------------------------------------------------------------------------------------------------
 
 
-def _sound(file: _File, stream: AudioStream, want: _Window, packets: _Packets, end: float) -> tuple[Tensor, int, float]:
+def _sound(
+    file: MediaFile, stream: AudioStream, want: _Window, packets: _Packets, end: float
+) -> tuple[Tensor, int, float]:
     """The waveform of the window, its rate in Hz, and the seconds of it that did not come."""
     begin = file.zero + want.start
     tick = _tick(stream)
@@ -758,14 +877,14 @@ def _sound(file: _File, stream: AudioStream, want: _Window, packets: _Packets, e
             cursor = round(exact)
         first, last = max(cursor, 0), min(cursor + piece.samples, wave.shape[1])
         if first < last:
-            wave[:, first:last] = _floats(piece)[:, first - cursor : last - cursor]
+            wave[:, first:last] = floats(piece)[:, first - cursor : last - cursor]
             heard += last - first
         cursor += piece.samples
     due = min(end, begin + want.seconds) - max(begin, file.starts[stream.index])
     return torch.from_numpy(wave), rate, due - heard / rate
 
 
-def _floats(frame: AudioFrame) -> Samples:
+def floats(frame: AudioFrame) -> Samples:
     """[channels, samples] in [-1, 1], scaled by the type of the numbers."""
     samples: NDArray[Any] = frame.to_ndarray()
     if not frame.format.is_planar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avzoo.clip import SOUND_SUFFIXES, read_clip
+from avzoo.clip import probe, read_clip
 from avzoo.errors import AvzooError
 from avzoo.files import whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from avzoo.inference import Event, Prediction
+    from avzoo.prediction import Event, Prediction
 
 Pixels = NDArray[np.uint8]
 Envelope = NDArray[np.float32]
@@ -39,12 +40,12 @@ ROWS = 8  # classes in one picture
 def timeline_text(prediction: Prediction) -> str:
     """A prediction as lines for the terminal: one row a class that matters, one column a segment, then the answer."""
     head = f"{prediction.video}  {prediction.duration:.1f} s  {prediction.model}"
-    shown = _shown(prediction)
-    width = max(len(prediction.classes[index]) for index in shown)
-    columns = _pool(prediction.probabilities, WIDEST)
+    rows = shown_classes(prediction)
+    width = max(len(prediction.classes[index]) for index in rows)
+    columns = pool(prediction.probabilities, WIDEST)
     repeat = max(1, WIDEST // 2 // len(columns))
     lines = [head]
-    for index in shown:
+    for index in rows:
         cells = "".join(BLOCKS[round(float(p) * (len(BLOCKS) - 1))] * repeat for p in columns[:, index])
         lines.append(f"  {prediction.classes[index]:<{width}} │{cells}│")
     end = f"{prediction.segments[-1].end:.0f} s"
@@ -58,17 +59,26 @@ def timeline_text(prediction: Prediction) -> str:
     return "\n".join(lines)
 
 
+def headline(prediction: Prediction) -> str:
+    """The answer in a line."""
+    if prediction.clip is not None:
+        label, share = prediction.clip[0]
+        return f"{label}, {share:.2f}"
+    said = "; ".join(map(event_text, prediction.events[:3])) or "no event: background throughout"
+    return said + (f"; and {len(prediction.events) - 3} more" if len(prediction.events) > 3 else "")
+
+
 def event_text(event: Event) -> str:
     """An event in words.
 
-    >>> from avzoo.inference import Event
+    >>> from avzoo.prediction import Event
     >>> event_text(Event(2, 7, "drone", 0.971))
     'drone 2.0-7.0 s, 0.97'
     """
     return f"{event.label} {event.start:.1f}-{event.end:.1f} s, {event.probability:.2f}"
 
 
-def _shown(prediction: Prediction) -> list[int]:
+def shown_classes(prediction: Prediction) -> list[int]:
     """The classes worth a row: those that lead somewhere, of events the strongest, of scenes a close second too."""
     p = prediction.probabilities
     leading = set(p.argmax(-1).tolist())
@@ -80,8 +90,8 @@ def _shown(prediction: Prediction) -> list[int]:
     return sorted(by_strength)
 
 
-def _pool(probabilities: Tensor, most: int) -> Tensor:
-    """At most `most` rows: the mean of neighbours where there are more."""
+def pool(probabilities: Tensor, most: int) -> Tensor:
+    """`[segments, classes]` in at most `most` rows: the mean of neighbours where there are more."""
     if len(probabilities) <= most:
         return probabilities
     return torch.stack([part.mean(0) for part in probabilities.tensor_split(most)])
@@ -94,7 +104,7 @@ def timeline(
     audio: str | Path | None = None,
     truth: tuple[str, float, float] | None = None,
 ) -> Path:
-    """Draw frames, waveform and probabilities over time in one picture.
+    """Write `timeline_figure`.
 
     Args:
         prediction: Of one video, which is read again for its frames and sound.
@@ -108,21 +118,30 @@ def timeline(
     Raises:
         AvzooError: If `out` is of another kind, or the prediction has no answer.
     """
-    if Path(out).suffix.lower() not in FORMATS:
-        raise AvzooError(f"{out}: a picture's name ends in {', '.join(FORMATS)}")
+    check_picture(Path(out))
+    return save(timeline_figure(prediction, audio=audio, truth=truth), Path(out))
+
+
+def timeline_figure(
+    prediction: Prediction, *, audio: str | Path | None = None, truth: tuple[str, float, float] | None = None
+) -> Figure:
+    """Draw frames, waveform and probabilities over time in one picture.
+
+    Args:
+        prediction: Of one video, which is read again for its frames and sound.
+        audio: The sound, where it is a file of its own that the prediction does not know.
+        truth: The event as it really was: label, start and end, s.
+
+    Raises:
+        AvzooError: If the prediction has no answer, or the video is no longer there.
+    """
     if prediction.error:
         raise AvzooError(f"{prediction.video} has no answer to draw: {prediction.error}")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     duration = prediction.segments[-1].end
     count = min(MOST_FRAMES, max(1, round(duration)))
-    seen = prediction.video.suffix.lower() not in SOUND_SUFFIXES
-    times = [(index + 0.5) * duration / count for index in range(count)] if seen else []
-    frames, low, high = _glimpse(prediction.video, audio, duration, times)
+    frames, low, high = glimpse(prediction, count, audio)
     height, width = frames[0].shape[:2] if frames else (1, 100)
-    figure = Figure(figsize=(11, 1.7 + 11 / count * min(1.2, height / width) + 2.6), facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = _shown_inline(figsize=(11, 1.7 + 11 / count * min(1.2, height / width) + 2.6), facecolor="white")
     grid = figure.add_gridspec(
         3,
         1,
@@ -133,13 +152,10 @@ def timeline(
         top=0.91,
         bottom=0.1,
     )
-    figure.text(0.06, 0.955, prediction.video.name, fontsize=13, weight="bold", va="center")
-    said = ";  ".join(map(event_text, prediction.events[:3])) or "no event"
-    if len(prediction.events) > 3:
-        said += f";  and {len(prediction.events) - 3} more"
-    if prediction.clip is not None:
-        said = f"{prediction.clip[0][0]}, {prediction.clip[0][1]:.2f}"
-    figure.text(0.86, 0.955, f"{prediction.model}:  {said}", fontsize=10.5, va="center", ha="right", color="#333333")
+    plain: dict[str, Any] = {"va": "center", "parse_math": False}  # dollars in names are dollars
+    figure.text(0.06, 0.955, prediction.video.name, fontsize=13, weight="bold", **plain)
+    said = f"{prediction.model}:  {headline(prediction)}"
+    figure.text(0.86, 0.955, said, fontsize=10.5, ha="right", color="#333333", **plain)
     pictures = figure.add_subplot(grid[0])
     for index, frame in enumerate(frames):
         left = index * duration / count
@@ -168,14 +184,28 @@ def timeline(
         )
     for event in prediction.events:
         for axis in (sound, curves):
-            axis.axvspan(event.start, event.end, color=_colour(prediction, event.label), alpha=0.13, lw=0)
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=110)
-    return out
+            axis.axvspan(event.start, event.end, color=class_colour(prediction, event.label), alpha=0.13, lw=0)
+    return figure
 
 
-def _colour(prediction: Prediction, label: str) -> str:
+def _shown_inline(**options: Any) -> Figure:
+    """A figure that a notebook shows; without a method of its own it does so only once pyplot was set up."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    class Picture(Figure):
+        def _repr_png_(self) -> bytes:
+            file = io.BytesIO()
+            self.savefig(file, format="png", dpi=80)
+            return file.getvalue()
+
+    figure = Picture(**options)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def class_colour(prediction: Prediction, label: str) -> str:
+    """By the place in the label order, grey for the background."""
     index = prediction.classes.index(label)
     background = prediction.clip is None and index == len(prediction.classes) - 1
     return GREY if background else COLOURS[index % len(COLOURS)]
@@ -189,10 +219,18 @@ def _bare(axis: Any, duration: float) -> None:
         spine.set_visible(False)
 
 
-def _glimpse(
-    video: Path, audio: str | Path | None, duration: float, times: list[float]
+def glimpse(
+    prediction: Prediction, count: int, audio: str | Path | None = None
 ) -> tuple[list[Pixels], Envelope, Envelope]:
-    """Pictures at some times and the lowest and highest sample of each bin of time, read window by window."""
+    """Pictures `[height, width, 3]` spread over a video, and the lowest and highest sample of each bin of its sound.
+
+    Args:
+        prediction: Says what to read; it is read window by window.
+        count: Of the pictures; there are none where the source has none.
+        audio: The sound, where it is a file of its own that the prediction does not know.
+    """
+    source, duration = prediction.source, prediction.segments[-1].end
+    times = [(index + 0.5) * duration / count for index in range(count)] if probe(source).has_video else []
     frames: list[Pixels] = []
     lows: list[Envelope] = []
     highs: list[Envelope] = []
@@ -200,11 +238,11 @@ def _glimpse(
         start = index * WINDOW
         seconds = min(WINDOW, duration - start)
         clip = read_clip(
-            video,
+            source,
             times=[time - start for time in times if start <= time < start + seconds],
             seconds=seconds,
             start=start,
-            audio_path=audio,
+            audio_path=audio or prediction.sound,
             on_missing_audio="silence",
             on_damage="pad",
         )
@@ -230,10 +268,10 @@ def _draw_probabilities(axis: Any, prediction: Prediction, duration: float) -> N
 
     edges = np.array([segment.start for segment in prediction.segments] + [duration])
     names: list[tuple[float, str, str]] = []
-    for index in _shown(prediction):
+    for index in shown_classes(prediction):
         label = prediction.classes[index]
         curve = prediction.probabilities[:, index].numpy()
-        colour = _colour(prediction, label)
+        colour = class_colour(prediction, label)
         axis.step(edges, np.append(curve, curve[-1]), where="post", color=colour, lw=2.2)
         names.append((float(curve[-1]), label, colour))
     height = -1.0
@@ -249,6 +287,7 @@ def _draw_probabilities(axis: Any, prediction: Prediction, duration: float) -> N
             color=colour,
             weight="bold",
             annotation_clip=False,
+            parse_math=False,
         )
     axis.set_xlim(0, duration)
     axis.set_ylim(-0.03, 1.12)
@@ -283,26 +322,39 @@ def confusion(counts: Tensor, classes: Sequence[str], out: Path) -> Path:
     from matplotlib.figure import Figure
 
     n = len(classes)
-    table = counts.cpu()
-    share = table / table.sum(1, keepdim=True).clamp(min=1)
     figure = Figure(figsize=(2.6 + 0.62 * n, 1.9 + 0.52 * n), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    axis = figure.add_subplot()
+    draw_confusion(figure.add_subplot(), counts, classes)
+    return save(figure, out)
+
+
+def draw_confusion(axis: Any, counts: Tensor, classes: Sequence[str], size: float = 9) -> None:
+    """Draw a confusion matrix into axes.
+
+    Args:
+        axis: Matplotlib's axes.
+        counts: Int64 `[classes, classes]`.
+        classes: Label order.
+        size: Of the counts, points.
+    """
+    n = len(classes)
+    table = counts.cpu()
+    share = table / table.sum(1, keepdim=True).clamp(min=1)
     axis.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row in range(n):
         for column in range(n):
             if table[row, column]:
                 colour = "white" if share[row, column] > 0.55 else "#333333"
                 number = int(table[row, column])
-                axis.text(column, row, str(number), ha="center", va="center", fontsize=9, color=colour)
-    axis.set_xticks(range(n), classes, rotation=40, ha="right")
-    axis.set_yticks(range(n), [f"{name}  {100 * share[i, i]:.0f} %" for i, name in enumerate(classes)])
+                axis.text(column, row, str(number), ha="center", va="center", fontsize=size, color=colour)
+    axis.set_xticks(range(n), classes, rotation=40, ha="right", fontsize=size + 1)
+    names = [f"{name}  {100 * share[i, i]:.0f} %" for i, name in enumerate(classes)]
+    axis.set_yticks(range(n), names, fontsize=size + 1)
     axis.set_xlabel("answer")
     axis.set_ylabel("truth, and the share that is right")
     axis.tick_params(length=0)
     for side in axis.spines.values():
         side.set_visible(False)
-    return _save(figure, out)
 
 
 MARKERS = ("o", "^", "s")  # a class beyond the last colour has the first again, in another shape
@@ -369,10 +421,16 @@ def embedding_map(
     figure.legend(
         handles=handles, title=legend, loc="outside right center", frameon=False, fontsize=10.5, alignment="left"
     )
-    return _save(figure, out)
+    return save(figure, out)
 
 
-def _save(figure: Figure, out: Path) -> Path:
+def save(figure: Figure, out: Path) -> Path:
+    """Write a figure whole or not at all.
+
+    Raises:
+        AvzooError: If `out` is no `.png`, `.svg` or `.pdf`.
+    """
+    check_picture(out)
     with whole(out) as unfinished:
         figure.savefig(unfinished, dpi=110, format=out.suffix[1:])
     return out

@@ -451,7 +451,7 @@ class Preprocessor:
             images = augment(images, seeds)
         if p.visual_kind == "image":
             return images.reshape(p.segments, -1, *images.shape[1:])
-        features: Tensor = self._visual_backbone(normalise(images, p)).reshape(p.segments, p.pictures, -1)
+        features: Tensor = self.visual_backbone(normalise(images, p)).reshape(p.segments, p.pictures, -1)
         return features if p.visual_kind == "frame" else features.mean(1)
 
     def images(self, clip: Clip) -> Tensor:
@@ -472,7 +472,8 @@ class Preprocessor:
         return backbones.build(self.preprocess.audio_backbone).to(self.device)
 
     @functools.cached_property
-    def _visual_backbone(self) -> torch.nn.Module:
+    def visual_backbone(self) -> torch.nn.Module:
+        """The frozen image network, for the kinds that read features."""
         return backbones.build(self.preprocess.visual_backbone, self.preprocess.pool).to(self.device)
 
 
@@ -493,7 +494,7 @@ def _by_segment(frames: Tensor, segment: Tensor, segments: int) -> Tensor:
 
 
 def read_window(
-    path: str | Path,
+    path: str | Path | Clip,
     preprocess: Preprocess,
     *,
     start: float = 0.0,
@@ -506,7 +507,7 @@ def read_window(
     """Read the window of a file that begins at `start` s, as `Preprocessor` wants it.
 
     Args:
-        path: The video, or where no pictures are wanted any file with sound.
+        path: The video, or where no pictures are wanted any file with sound; or a clip, which is cut as a file is.
         preprocess: Says which instants are looked at, and how long a window is.
         start: Where the window begins, s.
         audio_path: The sound of a silent video.

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from media import Picture, write_media
+from media import Picture, Sound, write_media
 from PIL import Image
 from torch import Tensor
 
 import avzoo
 from avzoo import cli, hub, inference, plot
-from avzoo.clip import Clip
+from avzoo.clip import Clip, read_clip
 from avzoo.errors import AvzooError, DataNotFoundError, MediaError
 from avzoo.models import AVSDN
 from avzoo.preprocess import Preprocessor, Sample, read_window
@@ -392,3 +392,132 @@ def test_a_scene_is_the_mean_of_its_segments(tmp_path: Path) -> None:
     assert dict(answer.clip)["background"] == pytest.approx(0.8, abs=0.01)
     assert dict(answer.clip)["drone"] == pytest.approx(0.2, abs=0.01)
     assert [segment.labels[0][0] for segment in answer.segments[:3]] == ["background", "drone", "drone"]
+
+
+# -- arrays ----------------------------------------------------------------------------------------------------------
+
+
+def decoded(path: Path) -> tuple[np.ndarray, np.ndarray, int]:
+    """All frames `[time, height, width, 3]`, all samples `[channels, samples]` and the rate, by PyAV alone."""
+    with av.open(str(path)) as file:
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
+    with av.open(str(path)) as file:
+        pieces = list(file.decode(audio=0))
+    return frames, np.concatenate([piece.to_ndarray() for piece in pieces], 1), pieces[0].sample_rate
+
+
+@pytest.mark.usefixtures("cheap_backbones")
+@pytest.mark.parametrize("seconds", [4.4, 13.0])
+def test_arrays_give_the_answer_of_their_file(seconds: float, tmp_path: Path) -> None:
+    model = AVSDN(CLASSES, visual_dim=1280, hidden_dim=8, preprocess=LIGHT).eval()
+    picture = Picture(codec="mpeg4", fps=8, size=(48, 64), seconds=seconds, b_frames=0)
+    sound = Sound(codec="pcm_s16le", format="s16", rate=44_100, layout="stereo", seconds=seconds)
+    video = write_media(tmp_path / "a.mkv", picture, sound)
+    frames, samples, rate = decoded(video)
+    wave = samples.reshape(-1, 2).T / 32768  # PyAV gives packed samples side by side
+    theirs = avzoo.predict(video, model)
+    for ours in (
+        avzoo.Clip.of(frames, wave, rate, fps=8, id="a"),
+        avzoo.Clip.of(torch.from_numpy(frames).permute(0, 3, 1, 2), torch.from_numpy(wave), rate, fps=8),
+        avzoo.Clip.of(frames, wave, rate, frame_times=[index / 8 for index in range(len(frames))]),
+    ):
+        answer = avzoo.predict(ours, model)
+        torch.testing.assert_close(answer.probabilities, theirs.probabilities, atol=1e-6, rtol=0)
+        assert [(s.start, s.end) for s in answer.segments] == [
+            (s.start, pytest.approx(s.end, abs=0.01)) for s in theirs.segments
+        ]
+        assert answer.arrays is ours
+    assert avzoo.predict(avzoo.Clip.of(frames, wave, rate, fps=8, id="a"), model).to_dict()["video"] == "a"
+
+
+@pytest.mark.usefixtures("cheap_backbones")
+def test_arrays_of_one_modality(ear: Loudness) -> None:
+    frames, wave = np.zeros((20, 8, 8, 3), np.uint8), np.repeat([0.0, 0.5, 0.0], 16_000)
+    heard = avzoo.predict(Clip.of(None, wave, 16_000), ear, modality="audio")
+    assert said(heard) == ["background", "drone", "background"]
+    seen = avzoo.predict(Clip.of(frames, fps=4), ear, modality="visual")
+    assert set(said(seen)) == {"mandolin"}
+    assert seen.duration == 5
+    quiet = avzoo.predict(Clip.of(frames, fps=4), ear, on_missing_audio="silence")
+    assert set(said(quiet)) == {"background"}
+    with pytest.raises(MediaError, match='has no frames, and pictures were asked for; modality="audio" does without'):
+        avzoo.predict(Clip.of(None, wave, 16_000), ear)
+    with pytest.raises(MediaError, match='has no waveform, and sound was asked for; modality="visual" does without'):
+        avzoo.predict(Clip.of(frames, fps=4), ear)
+    with pytest.raises(MediaError, match=r"a Clip brings its own sound, and x\.wav was given too"):
+        avzoo.predict(Clip.of(frames, wave, 16_000, fps=4), ear, audio="x.wav")
+
+
+def test_files_and_arrays_in_one_list(model: Brightness, tmp_path: Path) -> None:
+    bright = Clip.of(np.full((12, 8, 8, 3), 255, np.uint8), np.zeros(48_000), 16_000, fps=4, id="bright")
+    mute = Clip.of(np.zeros((12, 8, 8, 3), np.uint8), fps=4, id="mute")
+    answers = list(avzoo.predict([bright, light(tmp_path / "a.mp4", 3, {1}), mute], model))
+    assert [answer.video for answer in answers] == [Path("bright"), tmp_path / "a.mp4", Path("mute")]
+    assert said(answers[0]) == ["drone"] * 3
+    assert "mute: has no waveform" in answers[2].error
+
+
+def test_a_clip_is_cut_as_a_file_is(tmp_path: Path) -> None:
+    times = tuple(np.cumsum([0.0, *np.random.default_rng(0).uniform(0.02, 0.4, 20)]).round(3))
+    picture = Picture(codec="mpeg4", times=times, seconds=times[-1], b_frames=0)
+    video = write_media(tmp_path / "a.mkv", picture, Sound(codec="pcm_s16le", format="s16", seconds=4))
+    frames, samples, rate = decoded(video)
+    whole = Clip.of(frames, samples[0] / 32768, rate, frame_times=times)
+    for start in (0.0, 1.3, 4.1):
+        options = {"times": [0.0, 0.4, 1.0], "seconds": 1.0, "start": start}
+        ours, theirs = read_clip(whole, **options), read_clip(video, **options)  # type: ignore[arg-type]
+        assert torch.equal(ours.frames, theirs.frames)
+        assert torch.equal(ours.waveform, theirs.waveform)
+        assert (ours.start, ours.seconds) == (theirs.start, theirs.seconds)
+    assert ours.padded == pytest.approx(5.1 - whole.seconds) == pytest.approx(5.1 - times[-1] - times[-1] / 20)
+    assert torch.equal(read_clip(ours, times=[0.4], seconds=0.5).frames, ours.frames[1:2])  # a window is a clip too
+    with pytest.raises(MediaError, match="the window begins at 9 s, but the clip is"):
+        read_clip(whole, times=[], seconds=1, start=9)
+
+
+def test_a_single_picture_is_a_segment(ear: Loudness) -> None:
+    photo = Clip.of(np.zeros((1, 8, 8, 3), np.uint8), frame_times=[0])
+    answer = avzoo.predict(photo, ear, modality="visual")
+    assert [(s.start, s.end) for s in answer.segments] == [(0, 1)]
+
+
+def test_arrays_are_shared_where_torch_can() -> None:
+    frames, wave = np.zeros((2, 4, 6, 3), np.uint8), np.zeros(100, np.float32)
+    clip = Clip.of(frames, wave, 100, fps=1)
+    frames[0, 0, 0, 0], wave[0] = 7, 0.5
+    assert int(clip.frames[0, 0, 0, 0]) == 7
+    assert float(clip.waveform[0, 0]) == 0.5
+    backwards = Clip.of(frames[..., ::-1], fps=1)  # as OpenCV's colours are turned round
+    assert int(backwards.frames[0, 2, 0, 0]) == 7
+    fixed = np.broadcast_to(np.uint8(3), (2, 4, 6, 3))
+    assert int(Clip.of(fixed, fps=1).frames.sum()) == 3 * fixed.size
+
+
+FRAMES, WAVE = np.zeros((4, 8, 6, 3), np.uint8), np.zeros(100)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "neither frames nor a waveform"),
+        ({"frames": FRAMES.astype(np.float32), "fps": 1}, r"the frames are float32 \[4, 8, 6, 3\]; expected uint8"),
+        ({"frames": FRAMES[0], "fps": 1}, r"the frames are uint8 \[8, 6, 3\]"),
+        ({"frames": FRAMES[..., :1], "fps": 1}, r"the frames are uint8 \[4, 8, 6, 1\]"),
+        ({"frames": FRAMES[:0], "fps": 1}, "one frame at least"),
+        ({"frames": FRAMES}, "need either fps= .* or frame_times="),
+        ({"frames": FRAMES, "fps": 1, "frame_times": [0, 1, 2, 3]}, "and not both"),
+        ({"frames": FRAMES, "fps": 0}, "fps is 0; expected a positive number"),
+        ({"frames": FRAMES, "frame_times": [0, 1, 2]}, r"frame_times has the shape \[3\] for 4 frames"),
+        ({"frames": FRAMES, "frame_times": [0, 2, 1, 3]}, "each later than the one before"),
+        ({"frames": FRAMES, "frame_times": [-1, 0, 1, 3]}, "from 0 s on"),
+        ({"waveform": WAVE.astype(np.int16), "rate": 100}, r"the waveform is int16 \[100\]; expected float"),
+        ({"waveform": WAVE.reshape(50, 2), "rate": 100}, r"\[50, 2\]; expected .* \[channels, samples\]"),
+        ({"waveform": WAVE}, "rate is 0; expected a whole positive number of Hz"),
+        ({"waveform": WAVE, "rate": 0.5}, "rate is 0.5"),
+        ({"waveform": WAVE + np.nan, "rate": 100}, "reaches nan"),
+        ({"waveform": WAVE + 20_000, "rate": 100}, r"reaches 20000; expected samples in \[-1, 1\]"),
+    ],
+)
+def test_arrays_that_cannot_be_meant_are_said(given: dict[str, object], said: str) -> None:
+    with pytest.raises(MediaError, match=said):
+        Clip.of(**given)  # type: ignore[arg-type]

@@ -23,10 +23,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from avzoo.clip import VIDEO_SUFFIXES
 from avzoo.data.base import Split
 from avzoo.errors import AnnotationError, AvzooError, DataNotFoundError, did_you_mean
 
-SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".mov", ".avi", ".mpg", ".mpeg", ".m4v"})
 SPLITS: dict[str, Split] = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
@@ -119,7 +119,7 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def find_files(folder: Path, suffixes: Iterable[str] = SUFFIXES) -> list[Path]:
+def find_files(folder: Path, suffixes: Iterable[str] = VIDEO_SUFFIXES) -> list[Path]:
     """The videos in a folder and below it; what is hidden (`._clip.mp4` of macOS) is none."""
     files = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
     return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
@@ -134,7 +134,7 @@ def _nothing(root: Path) -> str:
         )
     others = sorted({path.suffix.lower() for path in root.rglob("*") if path.is_file()} - {""})
     has = f"only files ending in {', '.join(others)}" if others else "nothing"
-    others_read = ", ".join(sorted(SUFFIXES - {".mp4"}))
+    others_read = ", ".join(sorted(VIDEO_SUFFIXES - {".mp4"}))
     return f"{root} holds no video, {has}: expected {root.name}/<class>/*.mp4 (or {others_read})"
 
 
