@@ -4,7 +4,8 @@
 runs/<recipe>/version_0/recipe.yaml            as resolved: what "the same command" is recognised by
                         checkpoints/best.ckpt  by `monitor`
                         checkpoints/last.ckpt  where it goes on
-                        lock                   held by the process that trains; let go however that ends
+                        lock                   held by the process that trains; let go however that ends; in it the
+                                               number of the Slurm job, which alone goes on while it is in the queue
                         finished               nothing is left to do
 ```
 """
@@ -20,10 +21,13 @@ from typing import Any
 
 import yaml
 
+from avzoo.errors import AvzooError
+from avzoo.train import slurm
+
 # What may differ between two commands that mean the same run: it changes where and how fast, not what is learned.
 FREE = frozenset(
     {
-        *("resume", "save_every", "config", "trainer.accelerator", "trainer.devices", "trainer.num_nodes"),
+        *("resume", "save_every", "config", "track", "trainer.accelerator", "trainer.devices", "trainer.num_nodes"),
         *("trainer.strategy", "trainer.logger", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
         *("trainer.profiler", "trainer.log_every_n_steps", "data.init_args.workers", "data.init_args.device"),
     }
@@ -55,8 +59,18 @@ class Run:
         except BlockingIOError:
             os.close(lock)
             return False
+        except OSError as error:
+            raise AvzooError(f"{self.folder}: {error}; runs have to lie where files can be locked (flock)") from error
+        os.ftruncate(lock, 0)
+        os.write(lock, slurm.job().encode())
         self._lock = lock
         return True
+
+    @property
+    def job(self) -> str:
+        """The number of the Slurm job that trained here last; empty if it was none."""
+        lock = self.folder / "lock"
+        return lock.read_text(encoding="utf-8") if lock.exists() else ""
 
     def release(self) -> None:
         """Let others train here; of a run that came to nothing no folder stays."""
@@ -90,23 +104,23 @@ def start(parent: Path, recipe: str) -> Run:
         number += 1
 
 
-def unfinished(parent: Path, recipe: str, *, alive: bool = False) -> Run | None:
+def unfinished(parent: Path, recipe: str) -> Run | None:
     """The newest run of a recipe that ended before it was done; it is then ours.
+
+    A Slurm job that was requeued finds its own run first, and nobody finds that of a job that is still in the queue.
 
     Args:
         parent: Where its runs are.
         recipe: As resolved, YAML.
-        alive: Take it even if a process trains there: another one of our own.
     """
-    wanted = same(recipe)
-    for folder in sorted(parent.glob("version_*"), key=_number, reverse=True):
-        file = folder / "recipe.yaml"
+    wanted, job = same(recipe), slurm.job()
+    for run in sorted(map(Run, parent.glob("version_*")), key=lambda run: (run.job == job, _number(run.folder)))[::-1]:
+        file = run.folder / "recipe.yaml"
         if not file.exists() or same(file.read_text(encoding="utf-8")) != wanted:
             continue
-        run = Run(folder)
-        if not (alive or run.acquire()):
+        if (run.folder / "finished").exists() or (run.job != job and slurm.is_queued(run.job)) or not run.acquire():
             continue
-        if not (folder / "finished").exists():
+        if not (run.folder / "finished").exists():  # nor did it finish just now
             run.checkpoint = newest_checkpoint(run.checkpoints)
             return run
         run.release()

@@ -1,7 +1,8 @@
 """SIGTERM and SIGUSR1 end a training in good order: all processes at the same step, saved, exit status 75.
 
 Lightning's own handler talks to the other processes from within a signal, which blocks them for good. Here a handler
-sets a flag, and the processes ask one another between two steps.
+sets a flag, and the processes ask one another between two steps. Before the first step and after the last one there
+is nothing to save, and the handler ends its process at once: features that are being extracted are kept clip by clip.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import os
 import signal
 import threading
 from types import FrameType
-from typing import Any
 
 AGAIN = 75  # EX_TEMPFAIL: run the same command again
 
@@ -20,22 +20,32 @@ class Stopped(SystemExit):
 
 
 class StopFlag:
-    """Whether one of the two signals came."""
+    """Whether one of the two signals came; a second one changes nothing.
+
+    Attributes:
+        raised: It came.
+        asked: Somebody will look at `raised`; otherwise the signal itself ends the process.
+    """
 
     def __init__(self) -> None:
-        self.raised = False
+        self.raised = self.asked = False
+        self._process = os.getpid()
 
     def install(self) -> None:
-        """Take the place of Lightning's handlers, which puts back what was there before when training ends."""
+        """Take the place of all other handlers, for as long as the process lives."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGUSR1):
                 signal.signal(number, self._raise)
 
     def _raise(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what Python hands over
+        if self.raised or os.getpid() != self._process:  # Slurm signals the forks that load data as well
+            return
         self.raised = True
+        if not self.asked:
+            raise stop()
 
 
-def stop(trainer: Any) -> Stopped:
+def stop() -> Stopped:
     """What to raise: 75, but 0 in a process that Lightning started, which would take another status for a crash."""
-    child = "AVZOO_RUN" in os.environ and trainer.local_rank != 0
+    child = "AVZOO_RUN" in os.environ and os.environ.get("LOCAL_RANK", "0") != "0"
     return Stopped(0 if child else AGAIN)
