@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +19,17 @@ from lightning.fabric.utilities.data import _set_sampler_epoch
 from media import Picture, Sound, write_media
 from torch import Tensor, nn
 
-from avzoo import preprocess as preprocess_module
+from avzoo import backbones
 from avzoo.augment import view_seeds
 from avzoo.data import features as module
 from avzoo.data.base import Item, Split
 from avzoo.data.events import EventBatches, EventDataModule, EventSet, Row, segment_labels
-from avzoo.data.features import FeatureCache, Modality, Part, Source, cache_folder, extract
+from avzoo.data.features import FeatureCache, Modality, Source, View, cache_folder, extract
 from avzoo.errors import AvzooError, MediaError
 from avzoo.files import HOST
-from avzoo.preprocess import Batch, Preprocess, Preprocessor
+from avzoo.preprocess import Batch, Preprocess, Preprocessor, read_window
 
 CLASSES = ["Violin, fiddle", "drone", "background"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """The tensors here are so small that threads cost more than they give."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def numbers(**changes: Any) -> Preprocess:
@@ -59,7 +50,7 @@ class Eye(nn.Module):
 class FakeCache(FeatureCache):
     """The cache, with cheap backbones also in worker processes, where no patch of a test reaches."""
 
-    def make(self, source: Source, parts: Collection[Part], preprocessor: Preprocessor) -> None:
+    def make(self, source: Source, parts: Collection[View], preprocessor: Preprocessor) -> None:
         preprocessor._audio_backbone, preprocessor.visual_backbone = Ear(), Eye()
         if source.id == "dies":
             os._exit(1)
@@ -71,7 +62,7 @@ class FakeCache(FeatureCache):
 
 @pytest.fixture(autouse=True)
 def _cheap_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preprocess_module.backbones, "build", lambda name, *_: Ear() if name == "vggish" else Eye())
+    monkeypatch.setattr(backbones, "build", lambda name, *_: Ear() if name == "vggish" else Eye())
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +244,7 @@ def test_extract_writes_what_the_preprocessor_gives(cache: FakeCache, sources: l
     assert extract(cache, {source: 2}, workers=0) == {}
     assert cache.missing(source, 2) == []
     assert cache.missing(source, 3) == [("visual", 2)]
-    clip = preprocess_module.read_window(source.path, cache.preprocess)
+    clip = read_window(source.path, cache.preprocess)
     expected = Preprocessor(cache.preprocess)(clip)
     assert torch.equal(cache.read(source, "audio"), expected.audio)
     assert torch.equal(cache.read(source, "visual"), expected.visual)
@@ -261,16 +252,15 @@ def test_extract_writes_what_the_preprocessor_gives(cache: FakeCache, sources: l
     augmented = cache.read(source, "visual", 1)
     assert augmented.shape == expected.visual.shape
     assert not torch.equal(augmented, expected.visual)
-    live = Preprocessor(cache.preprocess)(clip, seeds=view_seeds(source.id, 1, len(clip.frames)))
-    assert torch.equal(live.visual, augmented)
-    assert torch.equal(live.audio, expected.audio)
+    live = Preprocessor(cache.preprocess).visual(clip, view_seeds(source.id, 1, len(clip.frames)))
+    assert torch.equal(live, augmented)
 
 
-def count_makes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[Part]]]:
-    made: list[tuple[str, list[Part]]] = []
+def count_makes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[View]]]:
+    made: list[tuple[str, list[View]]] = []
     make = FakeCache.make
 
-    def counting(self: FakeCache, source: Source, parts: Collection[Part], preprocessor: Preprocessor) -> None:
+    def counting(self: FakeCache, source: Source, parts: Collection[View], preprocessor: Preprocessor) -> None:
         made.append((source.id, list(parts)))
         make(self, source, parts, preprocessor)
 
@@ -278,7 +268,7 @@ def count_makes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[Part]]]
     return made
 
 
-BOTH: list[Part] = [("audio", 0), ("visual", 0)]
+BOTH: list[View] = [("audio", 0), ("visual", 0)]
 
 
 def test_extraction_makes_only_what_is_missing(
@@ -319,7 +309,7 @@ def test_extraction_goes_on_after_an_interruption(
 ) -> None:
     make = FakeCache.make
 
-    def interrupted(self: FakeCache, source: Source, parts: Collection[Part], preprocessor: Preprocessor) -> None:
+    def interrupted(self: FakeCache, source: Source, parts: Collection[View], preprocessor: Preprocessor) -> None:
         if source.id == "b.2":
             raise KeyboardInterrupt
         make(self, source, parts, preprocessor)
@@ -362,7 +352,7 @@ def _grey(size: tuple[int, int]) -> Any:
     ids=str,
 )
 def test_another_way_of_reading_is_another_feature(
-    option: dict[str, Any], again: list[Part], cache: FakeCache, sources: list[Source], tmp_path: Path
+    option: dict[str, Any], again: list[View], cache: FakeCache, sources: list[Source], tmp_path: Path
 ) -> None:
     extract(cache, {sources[0]: 1}, workers=0)
     lenient = FakeCache(cache.preprocess, folder=tmp_path / "cache", **option)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avzoo.models import AVModule
+    from avzoo.prediction import Prediction
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio", type=Path, help="the sound of a silent video; a folder holds that of many, by name")
     parser.add_argument(
         "--modality", choices=["both", "audio", "visual"], default="both", help="read the sound or the pictures alone"
+    )
+    parser.add_argument(
+        "--explain", action="store_true", help="and why: each modality alone, muted or frozen; with --plot also where"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object a video, on its own line")
     parser.add_argument(
@@ -43,10 +52,13 @@ def run(options: argparse.Namespace) -> None:
 
     from avzoo import hub, inference, plot, registry
     from avzoo.errors import AvzooError
+    from avzoo.explaining import Explanation
     from avzoo.parts import Answers, Part
 
     if options.part and not options.out:
         raise AvzooError("--part needs --out FOLDER for its answers (`avzoo merge` joins them)")
+    if options.explain and options.modality != "both":
+        raise AvzooError("--explain asks for each modality alone by itself: leave --modality out")
     if options.out and (options.submission or options.json):
         raise AvzooError("--out writes JSON objects to a folder: leave --json and --submission out")
     part = Part.parse(options.part or "1/1")
@@ -57,15 +69,11 @@ def run(options: argparse.Namespace) -> None:
     if kept:
         left = [row for row in zip(files, pictures, strict=True) if str(row[0]) not in kept.done]
         files, pictures = [file for file, _ in left], [picture for _, picture in left]
-    answers = inference.predict(
-        files,
-        model,
-        top_k=options.top_k,
-        audio=options.audio,
-        modality=options.modality,
-        on_missing_audio=options.on_missing_audio,
-        on_damage=options.on_damage,
-    )
+    asked = {"top_k": options.top_k, "audio": options.audio}
+    asked |= {"on_missing_audio": options.on_missing_audio, "on_damage": options.on_damage}
+    answers = inference.predict(files, model, modality=options.modality, **asked)
+    if options.explain:
+        answers = _explained(files, model, asked)
     failed = 0
     rows: list[tuple[str, str, dict[str, float]]] = []
     for answer, picture in zip(
@@ -82,11 +90,12 @@ def run(options: argparse.Namespace) -> None:
         elif answer.error:
             tqdm.write(f"avzoo: {as_flags(answer.error)}", file=sys.stderr)
         elif not kept:
-            tqdm.write(plot.timeline_text(answer))
+            why = answer.why() if isinstance(answer, Explanation) else []
+            tqdm.write("\n".join([plot.timeline_text(answer), *why]))
         if picture is None or answer.error:
             continue
         try:
-            plot.timeline(answer, picture, audio=inference.sound_of(answer.video, options.audio))
+            answer.plot(picture)
         except (AvzooError, OSError) as error:
             failed += 1
             tqdm.write(f"avzoo: {error}", file=sys.stderr)
@@ -103,6 +112,18 @@ def run(options: argparse.Namespace) -> None:
         if len(files) > 1:
             print(f"avzoo: {failed} of {len(files)} failed", file=sys.stderr)
         sys.exit(1)
+
+
+def _explained(files: list[Path], model: AVModule, asked: dict[str, Any]) -> Iterator[Prediction]:
+    from avzoo.errors import AvzooError
+    from avzoo.explaining import explain
+    from avzoo.inference import failed
+
+    for file in files:
+        try:
+            yield explain(file, model, **asked)
+        except (AvzooError, OSError) as error:
+            yield failed(file, model, error)
 
 
 def as_flags(message: str) -> str:

@@ -14,8 +14,8 @@ from torchmetrics import Metric
 from avzoo import provenance
 from avzoo.clip import Clip
 from avzoo.errors import AvzooError, ClassMismatchError
-from avzoo.metrics import Confusion
-from avzoo.preprocess import Batch, Preprocess, Preprocessor
+from avzoo.metrics import Confusion, of_task
+from avzoo.preprocess import Batch, Preprocess, Preprocessor, Sample
 
 
 class AVModule(L.LightningModule, ABC):
@@ -27,8 +27,6 @@ class AVModule(L.LightningModule, ABC):
     Args:
         classes: Label order. For a segment task the last one is the background.
         preprocess: The numbers of the signal path that the features come from.
-        metrics: What validation and test report, by name, built on the CPU; each is logged as `val_<name>` and
-            `test_<name>`.
 
     Raises:
         AvzooError: If the classes are fewer than two or not distinct.
@@ -37,19 +35,14 @@ class AVModule(L.LightningModule, ABC):
     task: ClassVar[Literal["clip", "segment"]]
     wholes: ClassVar[tuple[str, ...]] = ()  # parts that `init_from` takes over whole or not at all
 
-    def __init__(
-        self,
-        classes: Sequence[str],
-        preprocess: Preprocess | Mapping[str, Any] | None,
-        metrics: Mapping[str, Metric],
-    ) -> None:
+    def __init__(self, classes: Sequence[str], preprocess: Preprocess | Mapping[str, Any] | None) -> None:
         super().__init__()
         if len(classes) < 2 or len(set(classes)) != len(classes):
             raise AvzooError(f"classes must be two or more distinct names, got {list(classes)}")
         self.classes = list(classes)
         self.preprocess = Preprocess.of(preprocess)
         with torch.device("cpu"):  # a network may be built on the meta device, its counts are real
-            self.metrics = nn.ModuleDict(dict(metrics))
+            self.metrics = nn.ModuleDict(of_task(self.task, len(classes)))  # logged as val_<name>, test_<name>
         self.confusion: Confusion | None = None  # of the last test
         self.name = type(self).__name__  # a loaded model is called by the name it was loaded by
         self._preprocessor: Preprocessor | None = None
@@ -58,6 +51,13 @@ class AVModule(L.LightningModule, ABC):
     def modalities(self) -> tuple[str, ...]:
         """What its networks read: "audio", "visual" or both."""
         return ("audio", "visual")
+
+    @property
+    def preprocessor(self) -> Preprocessor:
+        """Its signal path, whose backbones stay in memory, on the device that the model is on."""
+        if self._preprocessor is None or self._preprocessor.device != self.device:
+            self._preprocessor = Preprocessor(self.preprocess, self.device)
+        return self._preprocessor
 
     @abstractmethod
     def forward(self, audio: Tensor | None, visual: Tensor | None) -> Tensor:
@@ -74,19 +74,20 @@ class AVModule(L.LightningModule, ABC):
         """Make probabilities mean what they say, by the whole of validation; what was found in words, "" if nothing."""
         return ""
 
-    @torch.no_grad()
     def logits(self, clip: Clip, *, audio: bool = True, visual: bool = True) -> Tensor:
-        """The one path from media to scores: `[segments, classes]`, on the CPU; always in eval mode.
+        """The one path from media to scores, `[segments, classes]`, see `answer`.
 
         Args:
             clip: What `read_window` gave.
             audio: Whether the model may hear.
             visual: Whether the model may see.
         """
-        if self._preprocessor is None or self._preprocessor.device != self.device:
-            self._preprocessor = Preprocessor(self.preprocess, self.device)
         hears, sees = audio and "audio" in self.modalities, visual and "visual" in self.modalities
-        sample = self._preprocessor(clip, audio=hears, visual=sees)
+        return self.answer(self.preprocessor(clip, audio=hears, visual=sees))
+
+    @torch.no_grad()
+    def answer(self, sample: Sample) -> Tensor:
+        """The scores of one sample, `[segments, classes]`, on the CPU; in eval mode, whatever mode the model is in."""
         training = self.training
         self.eval()
         try:

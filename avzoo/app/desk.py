@@ -1,0 +1,107 @@
+"""Where the page's uploads go: checked, answered, removed, one after the other."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from avzoo import hub, registry
+from avzoo.app import answer
+from avzoo.clip import probe
+from avzoo.errors import AvzooError
+from avzoo.explaining import explain
+from avzoo.models.base import AVModule
+
+ABANDONED = 1800.0  # s after which an upload that nobody asked about is removed
+
+
+@dataclass(eq=False)
+class Desk:
+    """Answers one clip after the other.
+
+    Attributes:
+        models: What can be chosen, by name.
+        folder: Where uploads are; nothing outside it is ever read.
+        max_seconds: Of a clip.
+        max_mb: Of a file, in 10^6 bytes.
+    """
+
+    models: Mapping[str, registry.Ref]
+    folder: Path
+    max_seconds: float
+    max_mb: float
+
+    def ask(self, upload: str, name: str, progress: Callable[[float, str], None]) -> tuple[str, str]:
+        """What a model says of an upload, which is gone afterwards.
+
+        Args:
+            upload: Its path, `folder` / some digits / its name.
+            name: Of a model.
+            progress: Told the share that is done, and in words.
+
+        Returns:
+            The timeline and the answer as HTML; of what cannot be answered, "" and a sentence.
+        """
+        if not upload:
+            return "", answer.sentence("First drop a video, or record one with the camera.")
+        path = next((path for path in self.folder.glob("*/*") if str(path) == upload and path.is_file()), None)
+        if path is None:
+            return "", answer.sentence("This clip is not there (any more): drop it again.")
+        try:
+            progress(0.0, f"loading {name}")
+            model = self.load(name)
+            seconds = self.check(path, model)
+            found = explain(path, model, on_window=lambda t: progress(min(t / seconds, 1), f"{seconds:.0f} s of clip"))
+            return answer.timeline(found), answer.answer(found)
+        except (AvzooError, OSError) as error:
+            return "", answer.sentence(str(error).replace(f"{path}: ", f"{path.name} ").replace(str(path), path.name))
+        finally:
+            self.clear(path)
+
+    def check(self, path: Path, model: AVModule) -> float:
+        """The length of a clip that may be asked about, s.
+
+        Raises:
+            AvzooError: If it may not.
+        """
+        if (size := path.stat().st_size / 1e6) > self.max_mb:
+            raise AvzooError(f"{path}: has {size:.0f} MB, and {self.max_mb:g} MB is the limit here: cut it")
+        info = probe(path)
+        if not info.has_video:
+            raise AvzooError(f"{path}: is sound without pictures: drop a video")
+        if info.is_photo:
+            raise AvzooError(f"{path}: is a photo: drop a video, with sound")
+        if info.duration > self.max_seconds:
+            raise AvzooError(
+                f"{path}: is {info.duration:.0f} s long, and {self.max_seconds:g} s is the limit here: cut it, or run"
+                f" `avzoo predict {path.name} --explain`, which has none"
+            )
+        if not info.has_audio and "audio" in model.modalities:
+            raise AvzooError(
+                f"{path}: has no sound, and {model.name} listens as well as it looks: take a clip with sound, or run"
+                f" `avzoo predict {path.name} --modality visual`"
+            )
+        return info.duration
+
+    def knows(self, name: str) -> str:
+        """The classes of a model as HTML."""
+        try:
+            return answer.classes(self.load(name))
+        except AvzooError as error:
+            return answer.sentence(str(error))
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019 - a desk lives as long as the page
+    def load(self, name: str) -> AVModule:
+        """A model by the name it is chosen by; the last two stay in memory."""
+        return hub.load_ref(self.models[name])
+
+    def clear(self, path: Path) -> None:
+        """Remove an upload with the folder that it has to itself, and what was abandoned."""
+        shutil.rmtree(path.parent, ignore_errors=True)
+        for other in self.folder.iterdir():
+            if time.time() - other.stat().st_mtime > ABANDONED:
+                shutil.rmtree(other, ignore_errors=True)

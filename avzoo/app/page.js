@@ -1,0 +1,40 @@
+() => {
+  // The line over the timeline follows the video; a click on the timeline moves the video.
+  const player = () => document.querySelector("#clip video");
+  const card = () => document.querySelector("#timeline .avzoo");
+  const follow = () => {
+    const video = player(), shown = card();
+    if (video && shown) shown.style.setProperty("--at", Math.min(1, video.currentTime / shown.dataset.seconds));
+    requestAnimationFrame(follow);
+  };
+  follow();
+  document.addEventListener("click", (event) => {
+    const lane = event.target.closest("#timeline .lane"), video = player();
+    if (!lane || !video) return;
+    const box = lane.getBoundingClientRect();
+    video.currentTime = card().dataset.seconds * (event.clientX - box.left) / box.width;
+  });
+
+  // The server removes its copy of a clip with the answer: the browser keeps one, to show, and to send again.
+  let kept = {};
+  window.avzoo = {
+    send: async (path, model) => {
+      if (!path) return [path, model];
+      if (kept.path !== path) {
+        const answer = await fetch(`gradio_api/file=${path.split("/").map(encodeURIComponent).join("/")}`);
+        if (!answer.ok) return [path, model];
+        kept = { path, clip: await answer.blob() };
+        const video = player(), time = video?.currentTime;
+        if (video) {
+          video.src = URL.createObjectURL(kept.clip);
+          video.currentTime = time;
+        }
+        return [path, model];
+      }
+      const form = new FormData();
+      form.append("files", kept.clip, path.split(/[\\/]/).pop());
+      const [again] = await (await fetch("gradio_api/upload", { method: "POST", body: form })).json();
+      return [again, model];
+    },
+  };
+}

@@ -1,0 +1,31 @@
+"""`avzoo app`: a page on this machine to drop videos on."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import time
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--model", help="chosen at first: a name of `avzoo list`, hf:owner/repo@commit, or a folder")
+    parser.add_argument("--port", type=int, default=7860, help="of 127.0.0.1 (default 7860)")
+    parser.add_argument("--max-seconds", type=float, default=120, help="longest clip (default 120)")
+    parser.add_argument("--max-mb", type=float, default=200, help="largest file (default 200)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Serve until it is interrupted or told to end; uploads are removed either way."""
+    from avzoo.app import page
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with page(options.model, port=options.port, max_seconds=options.max_seconds, max_mb=options.max_mb) as blocks:
+        print(f"avzoo is at {blocks.local_url}  (Ctrl+C ends it)", flush=True)
+        wait()
+
+
+def wait() -> None:
+    """Until a signal comes."""
+    while True:
+        time.sleep(3600)

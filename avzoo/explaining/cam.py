@@ -1,0 +1,101 @@
+"""Class-activation maps of what a model looked at: Grad-CAM on the last map of the image network.
+
+R. R. Selvaraju and others: "Grad-CAM: visual explanations from deep networks via gradient-based localization", ICCV
+2017, https://arxiv.org/abs/1610.02391.
+
+The gradient of a class's score comes to the pictures' features through the model, and through the network's pooling
+to the maps. A mean spreads it evenly, so that a map is what each place adds to the score, to first order; a maximum
+gives it to the one place that each channel took, of which Grad-CAM, as always, takes the mean over places.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from avzoo.errors import AvzooError
+from avzoo.models.base import AVModule
+from avzoo.models.image_encoder import ImageEncoder
+
+
+class Watch:
+    """Watches a model's image network, be it frozen preprocessing or an encoder of its own, while the model looks.
+
+    Raises:
+        AvzooError: If it pools no map of features: a transformer has no such places.
+    """
+
+    def __init__(self, model: AVModule) -> None:
+        from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
+
+        self.preprocess = model.preprocess
+        self.encoder = next((part for part in model.modules() if isinstance(part, ImageEncoder)), None)
+        self.network = model.preprocessor.visual_backbone if self.encoder is None else self.encoder.network
+        pools = [part for part in self.network.modules() if isinstance(part, SelectAdaptivePool2d)]
+        if not pools:
+            raise AvzooError(
+                f"{model.preprocess.visual_backbone} pools no map of features, so its pictures cannot be explained;"
+                " convolutional networks can"
+            )
+        self._pool = pools[-1]
+
+    def __enter__(self) -> Watch:
+        """Keep what passes from now on."""
+        self._hooks = [self._pool.register_forward_pre_hook(self._keep_maps)]
+        if self.encoder is not None:
+            self._hooks.append(self.encoder.register_forward_hook(self._cut))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Watch no longer."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _keep_maps(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG002
+        self._maps = inputs[0].detach()  # [segments * pictures, channels, height, width]
+
+    def _cut(self, module: nn.Module, inputs: Any, features: Tensor) -> Tensor:  # noqa: ARG002
+        self._features = features.detach().requires_grad_()
+        return self._features
+
+    def saw(self, visual: Tensor) -> None:
+        """Be told what the model is about to read, `[segments, ...]`: features, where it has no encoder of its own."""
+        if self.encoder is None:
+            self._features = visual.requires_grad_()
+
+    def maps(self, scores: Tensor, explained: list[int]) -> Tensor:
+        """Where each segment's pictures speak for its class.
+
+        Args:
+            scores: What the model made of what it saw, `[segments, classes]`.
+            explained: The class of each segment.
+
+        Returns:
+            `[segments, pictures, height, width]`, each map from 0 to 1.
+        """
+        segments, pictures = self.preprocess.segments, self.preprocess.pictures
+        slopes = []
+        for segment, label in enumerate(explained):
+            slope = self._slope(scores[segment, label], self._features).view(segments, -1, self._features.shape[-1])
+            slopes.append(slope[segment].expand(pictures, -1))  # one feature of several pictures is their mean
+        maps = self._maps.requires_grad_()
+        weights = self._slope(self._after(maps), maps, torch.cat(slopes)).mean((2, 3), keepdim=True)
+        heat = (weights * maps.detach()).sum(1).relu()
+        heat = heat / heat.amax((1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
+        return heat.view(segments, pictures, *heat.shape[1:]).float().cpu()
+
+    def frozen(self, visual: Tensor) -> Tensor:
+        """`visual` as if every picture were the first."""
+        if self.preprocess.visual_kind == "segment":
+            return self._after(self._maps[:1]).expand_as(visual)
+        return visual[:1, :1].expand_as(visual)
+
+    def _after(self, maps: Tensor) -> Tensor:
+        features: Tensor = self.network.forward_head(maps)  # type: ignore[operator]
+        return features
+
+    @staticmethod
+    def _slope(of: Tensor, by: Tensor, weights: Tensor | None = None) -> Tensor:
+        return torch.autograd.grad(of, by, weights, retain_graph=True, allow_unused=True, materialize_grads=True)[0]

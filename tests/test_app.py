@@ -1,0 +1,329 @@
+"""The page: what it answers, what it refuses, what it leaves behind, and how it behaves in a browser."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from media import Picture, Sound, write_media
+from PIL import Image
+
+from avzoo import cli, hub, registry
+from avzoo.app import models, page
+from avzoo.app.desk import ABANDONED, Desk
+from avzoo.errors import AvzooError, UnknownModelError
+
+pytest.importorskip("gradio", reason="pip install 'avzoo[app]'")
+httpx = pytest.importorskip("httpx", reason="comes with gradio")
+
+MODEL = "avsdn-synthetic"
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def golden() -> Path:
+    """A rendered clip of ten seconds."""
+    return hub.locate(registry.parse_ref(MODEL)).folder / "golden.mp4"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with page(MODEL, port=free_port(), max_seconds=12, max_mb=2) as blocks:
+        yield blocks.local_url.rstrip("/")
+
+
+def folder() -> Path:
+    return Path(os.environ["GRADIO_TEMP_DIR"])
+
+
+def uploads() -> list[Path]:
+    return [path for path in folder().rglob("*") if path.is_file()]
+
+
+def upload(url: str, file: Path) -> str:
+    with file.open("rb") as content:
+        answer = httpx.post(f"{url}/gradio_api/upload", files={"files": (file.name, content)})
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()[0])
+
+
+def ask(url: str, *data: Any, target: str = "click") -> Any:
+    """What the page sends when its button is pressed, and what comes back."""
+    config = httpx.get(f"{url}/config").json()
+    function = next(d["id"] for d in config["dependencies"] if d["targets"][0][1] == target and d["backend_fn"])
+    question = {"data": data, "fn_index": function, "session_hash": "me"}
+    assert httpx.post(f"{url}/gradio_api/queue/join", json=question).status_code == 200
+    with httpx.stream("GET", f"{url}/gradio_api/queue/data?session_hash=me", timeout=60) as lines:
+        for line in lines.iter_lines():
+            message = json.loads(line.removeprefix("data: ")) if line else {}
+            if message.get("msg") == "process_completed":
+                return message["output"]["data"] if message["success"] else message["output"]
+    raise AssertionError("no answer")
+
+
+def test_an_upload_is_answered_and_removed(url: str) -> None:
+    timeline, said = ask(url, upload(url, golden()), MODEL)
+    assert timeline.count("<img") == 10
+    assert "sound alone" in timeline
+    assert "alone says 0." in said
+    assert 'download="golden.csv"' in said
+    assert not uploads()
+
+
+def test_every_model_with_weights_can_be_chosen(url: str) -> None:
+    config = httpx.get(f"{url}/config").json()
+    (dropdown,) = [c["props"] for c in config["components"] if c["type"] == "dropdown"]
+    names = [name for name, _ in dropdown["choices"]]
+    assert names[0] == dropdown["value"] == MODEL
+    assert set(names) == {n for n in registry.list_models() if registry.find(n).weights}
+    (said,) = ask(url, "secrnn-scenemix", target="change")
+    assert "scenes mountain_snow, park" in said
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/passwd", str(golden()), __file__, "{folder}/../../etc/passwd", "http://127.0.0.1:9/a.mp4", "{folder}", "\0"],
+)
+def test_no_path_but_an_upload_is_read(url: str, path: str) -> None:
+    assert ask(url, path.format(folder=folder()), MODEL)[1].count("drop it again") == 1
+    assert golden().exists()
+    assert Path(__file__).exists()
+
+
+def test_a_crafted_file_is_no_path(url: str) -> None:
+    for crafted in ({"path": "/etc/passwd"}, {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}):
+        answer = ask(url, crafted, MODEL)
+        assert "root:" not in str(answer)
+        assert isinstance(answer, dict) or "drop it again" in answer[1]
+
+
+def raw(url: str, path: str, **headers: str) -> int:
+    """The status of a request whose path no client tidies up."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=20)
+    try:
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/file=/etc/passwd",
+        f"/gradio_api/file={__file__}",
+        "/gradio_api/file=../../../../../../etc/passwd",
+        "/gradio_api/file=%2Fetc%2Fpasswd",
+        "/gradio_api/file=https://example.com/",
+        "/gradio_api/proxy=https://example.com/",
+        "/static/../../../../../../etc/passwd",
+        "/assets/..%2f..%2f..%2f..%2f..%2fetc%2fpasswd",
+        "/file=/etc/passwd",
+    ],
+)
+def test_nothing_outside_is_served(url: str, path: str) -> None:
+    assert raw(url, path) in (400, 403, 404)
+
+
+def test_only_this_machine_by_its_own_name(url: str) -> None:
+    assert raw(url, "/") == 200
+    assert raw(url, "/", Host="elsewhere.example:80") == 403
+    assert raw(url, "/", Origin="https://elsewhere.example") == 403
+    assert url.startswith("http://127.0.0.1:")
+    policy = httpx.get(url).headers["content-security-policy"]
+    assert "http" not in policy
+    address = socket.gethostbyname(socket.gethostname())
+    if not address.startswith("127."):
+        with pytest.raises(OSError, match=r"."):
+            socket.create_connection((address, int(url.rpartition(":")[2])), timeout=2)
+
+
+def test_a_large_upload_is_cut_off(url: str, tmp_path: Path) -> None:
+    large = tmp_path / "large.mp4"
+    large.write_bytes(bytes(2_100_000))
+    with large.open("rb") as content:
+        answer = httpx.post(f"{url}/gradio_api/upload", files={"files": (large.name, content)})
+    assert answer.status_code == 413
+    assert "maximum allowed size" in answer.text
+    assert not uploads()
+
+
+def test_what_cannot_be_answered_is_a_sentence(tmp_path: Path) -> None:
+    desk = Desk(models(MODEL), tmp_path, max_seconds=3, max_mb=0.5)
+
+    def said(name: str) -> str:
+        timeline, answer = desk.ask(str(tmp_path / name / name) if name else "", MODEL, lambda *_: None)
+        assert not timeline
+        assert not (tmp_path / name / name).is_file()
+        assert str(tmp_path) not in answer
+        return answer
+
+    for name in ("photo.mp4", "broken.mp4", "large.mp4", "long.mp4", "silent.mp4", "sound.mp4"):
+        (tmp_path / name).mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "photo.mp4" / "photo.mp4", "PNG")
+    (tmp_path / "broken.mp4" / "broken.mp4").write_bytes(b"no video" * 100)
+    (tmp_path / "large.mp4" / "large.mp4").write_bytes(bytes(600_000))
+    write_media(tmp_path / "long.mp4" / "long.mp4", Picture(seconds=4, fps=4), Sound(seconds=4))
+    write_media(tmp_path / "silent.mp4" / "silent.mp4", Picture(seconds=1))
+    write_media(tmp_path / "sound.mp4" / "sound.mp4", Sound(seconds=1))
+    assert "First drop a video" in said("")
+    assert "photo.mp4 is a photo" in said("photo.mp4")
+    assert "broken.mp4 cannot be opened as media" in said("broken.mp4")
+    assert "large.mp4 has 1 MB, and 0.5 MB is the limit" in said("large.mp4")
+    assert "long.mp4 is 4 s long, and 3 s is the limit" in said("long.mp4")
+    assert "silent.mp4 has no sound" in said("silent.mp4")
+    assert "sound.mp4 is sound without pictures" in said("sound.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_recording_of_the_camera_declares_no_length_and_has_one(tmp_path: Path) -> None:
+    picture = Picture(codec="libvpx", seconds=3, fps=8, b_frames=0, options={"deadline": "realtime"})
+    file = write_media(
+        tmp_path / "a.webm", picture, Sound(codec="libopus", rate=48_000, seconds=3), options={"live": "1"}
+    )
+    desk = Desk(models(MODEL), tmp_path, max_seconds=5, max_mb=0.5)
+    assert desk.check(file, desk.load(MODEL)) == pytest.approx(3, abs=0.1)
+
+
+def test_an_abandoned_upload_goes_with_the_next_answer(tmp_path: Path) -> None:
+    desk = Desk(models(MODEL), tmp_path, max_seconds=3, max_mb=0.5)
+    for name, age in (("old", ABANDONED + 60), ("new", 0.0), ("asked", 0.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.mp4").write_bytes(b"")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    desk.ask(str(tmp_path / "asked" / "a.mp4"), MODEL, lambda *_: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_file_name_is_no_html(tmp_path: Path) -> None:
+    desk = Desk(models(MODEL), tmp_path, max_seconds=3, max_mb=0.5)
+    (tmp_path / "a").mkdir()
+    evil = tmp_path / "a" / "<img src=x onerror=alert(1)>.mp4"
+    evil.write_bytes(b"")
+    assert "<img" not in desk.ask(str(evil), MODEL, lambda *_: None)[1]
+
+
+def test_what_can_be_chosen() -> None:
+    shipped = hub.locate(registry.parse_ref(MODEL)).folder
+    assert next(iter(models(str(shipped)).values())).folder == shipped
+    with pytest.raises(UnknownModelError, match="did you mean 'avsdn-avemix'"):
+        models("avsdn-avmix")
+
+
+def test_a_model_that_cannot_be_loaded_ends_it_at_once(tmp_path: Path) -> None:
+    with pytest.raises(AvzooError, match=r"config\.json"), page(f"{tmp_path}/"):
+        pass
+
+
+def test_a_port_that_is_taken_is_said(url: str) -> None:
+    before = folder()
+    with pytest.raises(AvzooError, match="--port"), page(MODEL, port=int(url.rpartition(":")[2])):
+        pass
+    assert folder() == before
+
+
+def test_without_gradio_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(SystemExit):
+        cli.main(["app"])
+    assert "pip install 'avzoo[app]'" in capsys.readouterr().err
+    assert "avzoo-app-" in folder().name
+    assert not folder().exists()
+
+
+def test_an_interrupt_ends_it_and_removes_all(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # set back afterwards
+    left: list[Path] = []
+
+    def interrupted() -> None:
+        left.append(folder())
+        (folder() / "upload").mkdir()
+        raise KeyboardInterrupt
+
+    port = free_port()
+    monkeypatch.setattr("avzoo.commands.app.wait", interrupted)
+    with pytest.raises(SystemExit):
+        cli.main(["app", "--port", str(port), "--model", MODEL])
+    assert f"avzoo is at http://127.0.0.1:{port}/" in capsys.readouterr().out
+    assert left
+    assert not left[0].exists()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/")
+    assert httpx.get(url).status_code == 200
+
+
+@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")
+def test_in_a_browser(url: str, tmp_path: Path) -> None:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,1000"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    try:
+        soon = WebDriverWait(browser, 60)
+
+        def found(selector: str) -> Any:
+            return soon.until(lambda _: browser.find_elements(By.CSS_SELECTOR, selector))[0]
+
+        def run(script: str) -> Any:
+            return browser.execute_script(f"const video = document.querySelector('#clip video'); {script}")
+
+        browser.get(url)
+        found("#clip input[type=file]").send_keys(str(golden()))
+        found("#clip video")
+        found("#ask").click()
+        assert "alone says 0." in found("#answer .because").text
+        first = found("#answer .says").text
+        where = []
+        for second in (2.0, 8.0):
+            run(f"video.currentTime = {second}")
+            soon.until(lambda _, at=second: abs(run("return video.currentTime") - at) < 0.1)
+            time.sleep(0.2)  # the next picture of the page
+            lane, head = found("#timeline .lane").rect, found("#timeline .playhead").rect
+            where.append((head["x"] + head["width"] / 2 - lane["x"]) / lane["width"])
+        assert where == pytest.approx([0.2, 0.8], abs=0.02)
+        run("video.currentTime = 0; video.muted = true; video.play()")
+        card = "document.querySelector('#timeline .avzoo')"
+        soon.until(lambda _: float(run(f"return {card}.style.getPropertyValue('--at')")) > 0.05)
+        assert run("return video.error") is None  # it plays on from the browser's copy:
+        assert not uploads()
+        found("#timeline .lane").click()  # in the middle
+        soon.until(lambda _: abs(run("return video.currentTime") - 5) < 1.5)
+        found("#model input").click()
+        names = soon.until(lambda _: browser.find_elements(By.CSS_SELECTOR, "#model ul li, ul[role=listbox] li"))
+        next(name for name in names if "joint" in name.text).click()
+        soon.until(lambda _: "scenes" in found("#knows").text)
+        found("#ask").click()  # and is sent again
+        soon.until(lambda _: found("#answer .says").text not in ("", first))
+        assert found("#answer .says").text.split(",")[0] in found("#knows").text
+        browser.save_screenshot(str(tmp_path / "page.png"))
+        assert (tmp_path / "page.png").stat().st_size > 50_000
+        asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+        asked = [entry["params"]["request"]["url"] for entry in asked if entry["method"] == "Network.requestWillBeSent"]
+        assert len(asked) > 20
+        assert [one for one in asked if not one.startswith((f"{url}/", "data:", f"blob:{url}/"))] == []
+        assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    finally:
+        browser.quit()
