@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from avzoo import backbones, cli, registry
 from avzoo.clip import Clip
-from avzoo.data.places365 import Listing, Places365, Rows, read_categories, read_list
+from avzoo.data.places365 import Images, Listing, Places365, Rows, read_categories, read_list
 from avzoo.errors import AnnotationError, AvzooError, DataNotFoundError, MediaError
 from avzoo.models.places import PlacesClassifier, export
 from avzoo.preprocess import Preprocess, Preprocessor
@@ -189,7 +189,7 @@ def test_the_real_categories_are_read_if_they_are_like_these(tmp_path: Path) -> 
 def epoch(module: Places365, number: int) -> list[tuple[Tensor, Tensor]]:
     loader = module.train_dataloader()
     loader.sampler.set_epoch(number)  # type: ignore[attr-defined]
-    return [(images, labels) for images, labels, _ in loader]  # type: ignore[misc]
+    return [(batch.images, batch.label) for batch, _ in loader]
 
 
 def test_an_epoch_is_its_seed_and_number_and_no_two_are_alike(places: Path) -> None:
@@ -213,7 +213,7 @@ def test_epochs_follow_one_another_where_nobody_counts() -> None:
 
 
 def test_validation_sees_pictures_as_the_signal_path_does(places: Path) -> None:
-    images, _, _ = next(iter(data(places).val_dataloader()))  # type: ignore[misc]
+    images = next(iter(data(places).val_dataloader()))[0].images
     with Image.open(places / "val_large" / "Places365_val_00000000.jpg") as picture:
         pixels = np.array(picture)
     frames = torch.from_numpy(pixels).permute(2, 0, 1)[None]
@@ -224,16 +224,16 @@ def test_validation_sees_pictures_as_the_signal_path_does(places: Path) -> None:
 
 def test_a_last_batch_that_is_not_full_is_left_out_of_training_alone(places: Path) -> None:
     module = data(places, batch_size=7)
-    assert [len(labels) for _, labels, _ in module.train_dataloader()] == [7, 7, 7]  # type: ignore[misc]
-    assert [len(labels) for _, labels, _ in module.val_dataloader()] == [7, 1]  # type: ignore[misc]
+    assert [len(batch.label) for batch, _ in module.train_dataloader()] == [7, 7, 7]
+    assert [len(batch.label) for batch, _ in module.val_dataloader()] == [7, 1]
     assert len(data(places, batch_size=100).train_dataloader()) == 1
 
 
 # -- broken pictures -------------------------------------------------------------------------------------------------
 
 
-def batches(module: Places365) -> list[tuple[Tensor, Tensor]]:
-    return [module.on_before_batch_transfer(batch, 0) for batch in module.val_dataloader()]  # type: ignore[arg-type]
+def batches(module: Places365) -> list[Images]:
+    return [module.on_before_batch_transfer(batch, 0) for batch in module.val_dataloader()]
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "gone"])
@@ -251,7 +251,7 @@ def test_a_broken_picture_is_named_or_left_out_and_counted(
     assert "\n" not in str(stop.value)
     module = data(own, workers=workers, on_damage="skip")
     for _ in range(2):
-        assert [len(images) for images, _ in batches(module)] == [5, 2]
+        assert [len(batch.images) for batch in batches(module)] == [5, 2]
     module.teardown("fit")
     assert "1 pictures were left out" in (said := capsys.readouterr().out)
     assert file.name in said

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import random
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import struck
 import torch
+from PIL import Image
 
 from avzoo import cli, registry
+from avzoo.data.ave import AVE
+from avzoo.preprocess import Preprocess
 from avzoo.train import runs
 
 # 6 clips, 6 steps an epoch; dropout, exchanges, averaged weights and one_cycle are the recipe's
@@ -32,12 +38,26 @@ def command(
 
 
 def fingerprint(run: Path) -> str:
-    """Of the averaged weights and of those that were averaged."""
+    """Of all weights, averaged and not, and of what the next step would need: optimizers, schedules, patience."""
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    patience = {key: state for key, state in checkpoint["callbacks"].items() if key.startswith("EarlyStopping")}
+    parts = [checkpoint[name] for name in ("state_dict", "optimizer_states", "lr_schedulers")]
     digest = hashlib.sha256()
-    for part in ("state_dict", "current_model_state"):
-        for key, value in sorted(checkpoint[part].items()):
-            digest.update(key.encode() + value.numpy().tobytes())
+
+    def add(value: Any) -> None:
+        if isinstance(value, dict):
+            for key in sorted(value, key=str):
+                digest.update(str(key).encode())
+                add(value[key])
+        elif isinstance(value, list | tuple):
+            for part in value:
+                add(part)
+        elif isinstance(value, torch.Tensor):
+            digest.update(value.numpy().tobytes())
+        else:
+            digest.update(repr(value).encode())
+
+    add([*parts, checkpoint.get("current_model_state"), patience])
     return digest.hexdigest()
 
 
@@ -47,29 +67,140 @@ def losses(run: Path) -> list[str]:
         return [row["val_loss"] for row in csv.DictReader(file) if row.get("val_loss")]
 
 
+def only_run(folder: Path) -> Path:
+    """The one run in a folder, which left nothing half done."""
+    (run,) = (folder / "runs").glob("*/version_*")
+    assert (run / "finished").exists()
+    assert not [*run.rglob("*.tmp")]
+    return run
+
+
 def test_kills_leave_no_trace(command: list[str], tmp_path: Path) -> None:
     cli.main(command)
-    undisturbed = tmp_path / "runs" / "avsdn-avemix" / "version_0"
-    ends = struck.drive(tmp_path / "b", "saving:8:KILL,validation:1:KILL,step:15:TERM,never", command)
+    undisturbed = only_run(tmp_path)
+    moments = "step:0:KILL,validation:0:TERM+TERM,saving:8:KILL,validation:1:KILL,step:15:TERM,validation:2:USR1,never"
+    ends = struck.drive(tmp_path / "b", moments, command)
+    assert ends == [[-9], [75], [-9], [-9], [75], [0], [0]]  # struck in the last validation, it comes to its end
+    first, second = sorted((tmp_path / "b/runs/avsdn-avemix").iterdir())
+    assert fingerprint(first) == fingerprint(undisturbed)
+    assert losses(first) == losses(undisturbed)
+    assert (first / "bundle").exists()
+    assert fingerprint(second) == fingerprint(undisturbed)  # that of the last command, which found a finished one
+
+
+def test_what_a_schedule_remembers_outlives_kills(
+    rendered_tau: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    # gradients summed over three batches (of four an epoch), a plateau that halves the rate, patience that runs out
+    request.getfixturevalue("cheap_backbones")
+    monkeypatch.chdir(tmp_path)
+    data = ["--config", str(registry.asset("recipes/secrnn-scenemix-visual.yaml")), "--data.root", str(rendered_tau)]
+    data += ["--data.cache", str(tmp_path / "cache")]
+    cli.main(["extract", *data, "--data.workers", "0"])
+    stopping = '[{"class_path": "EarlyStopping", "init_args": {"monitor": "val_loss", "patience": 3}}]'
+    fit = ["fit", *data, *SMALL[6:], "--data.batch_size", "1", "--save_every", "1", "--trainer.max_epochs", "12"]
+    fit += ["--trainer.accumulate_grad_batches", "3", "--model.plateau_patience", "1", "--model.lr", "1"]
+    fit += ["--trainer.callbacks", stopping]
+    cli.main(fit)
+    state = torch.load(only_run(tmp_path) / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["epoch"] < 11
+    assert state["lr_schedulers"][0]["_last_lr"][0] < 1
+    assert state["global_step"] == 2 * state["epoch"]  # three batches, then the one that is left
+    ends = struck.drive(tmp_path / "b", "step:5:KILL,validation:2:KILL,step:13:TERM,never", fit)
     assert ends == [[-9], [-9], [75], [0]]
-    folders = [*(tmp_path / "b/runs/avsdn-avemix").iterdir()]
-    assert [folder.name for folder in folders] == ["version_0"]
-    assert fingerprint(folders[0]) == fingerprint(undisturbed)
-    assert losses(folders[0]) == losses(undisturbed)
-    assert (folders[0] / "bundle").exists()
-    assert not [*folders[0].rglob("*.tmp")]
+    assert fingerprint(only_run(tmp_path / "b")) == fingerprint(only_run(tmp_path))
+
+
+def test_batches_that_are_read_ahead_are_the_same(command: list[str], tmp_path: Path) -> None:
+    command = [*command, "--trainer.max_epochs", "2"]
+    cli.main(command)
+    assert struck.drive(tmp_path / "b", "step:9:KILL,never", command, loaders=2) == [[-9], [0]]
+    assert fingerprint(only_run(tmp_path / "b")) == fingerprint(only_run(tmp_path))
+
+
+def test_an_image_backbone_goes_on_exactly(tmp_path: Path) -> None:
+    # pictures of their own size, cropped and flipped by lot; on one process and on two
+    root = tmp_path / "places"
+    lists = {"train_standard": [], "val": []}
+    draw = random.Random(1)
+    for split, folder, count in (("train_standard", "data_large", 9), ("val", "val_large", 3)):
+        for number in range(count):
+            name = f"{split}_{number}.jpg" if split == "val" else f"/{'ab'[number % 2]}/{'ab'[number % 2]}/{number}.jpg"
+            file = root / folder / name.lstrip("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.frombytes("RGB", (40, 36), draw.randbytes(40 * 36 * 3)).save(file)
+            lists[split].append(f"{name} {number % 2}\n")
+        (root / f"places365_{split}.txt").write_text("".join(lists[split]))
+    (root / "categories_places365.txt").write_text("/a/a 0\n/b/b 1\n")
+    fit = ["fit", "--config", str(registry.asset("recipes/places365-efficientnetv2.yaml")), "--data.root", str(root)]
+    fit += ["--preprocess.visual_backbone", "test_efficientnet.r160_in1k", "--preprocess.size", "32", *SMALL[6:8]]
+    fit += ["--trainer.max_epochs", "2", "--data.batch_size", "2", *SMALL[8:]]
+    fit += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--model.lr", "1e-6"]
+    assert struck.drive(tmp_path / "a", "never", fit) == [[0]]
+    assert struck.drive(tmp_path / "b", "step:6:KILL,never", fit) == [[-9], [0]]
+    assert fingerprint(only_run(tmp_path / "a")) == fingerprint(only_run(tmp_path / "b"))
+    two = [*fit, "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    assert struck.drive(tmp_path / "c", "never", two, processes=2) == [[0, 0]]  # three of validation: two and one
+    one, both = (float(losses(only_run(tmp_path / name))[0]) for name in "ac")
+    assert both == pytest.approx(one, rel=1e-3)  # later, batch norms over two pictures blow roundings up
 
 
 def test_two_processes_stop_together_and_go_on_exactly(command: list[str], tmp_path: Path) -> None:
+    # they start from another model, which may be gone by the time they go on
+    cli.main(command)
     two = [*command, "--data.batch_size", "3", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    two += ["--trainer.accelerator", "cpu"]
+    two += ["--trainer.accelerator", "cpu", "--init_from", '["./parent"]']
+    for name in "ab":
+        shutil.copytree(only_run(tmp_path) / "bundle", tmp_path / name / "parent")
     assert struck.drive(tmp_path / "a", "never", two, processes=2) == [[0, 0]]
-    stopped, killed, done = struck.drive(tmp_path / "b", "step:1:USR1,step:3:KILL,never", two, processes=2)
-    assert stopped == [75, 75]  # only one of them got the signal
+    assert struck.drive(tmp_path / "b", "step:1:USR1", two, processes=2) == [[75, 75]]  # only one got the signal
+    shutil.rmtree(tmp_path / "b" / "parent")
+    killed, done = struck.drive(tmp_path / "b", "step:3:KILL,never", two, processes=2)
     assert killed[1] == -9
     assert done == [0, 0]
-    a, b = (tmp_path / name / "runs" / "avsdn-avemix" / "version_0" for name in "ab")
-    assert fingerprint(a) == fingerprint(b)
+    assert fingerprint(only_run(tmp_path / "a")) == fingerprint(only_run(tmp_path / "b"))
+
+
+def test_one_process_goes_on_where_two_were_stopped(command: list[str], tmp_path: Path) -> None:
+    # without dropout nothing is drawn by lot in a step: then all is as if one process had done it
+    one = [*command, "--data.batch_size", "3", "--model.feature_dropout", "0", "--trainer.accelerator", "cpu"]
+    cli.main(one)
+    two = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    assert struck.drive(tmp_path / "b", "step:3:TERM", [*one, *two], processes=2) == [[75, 75]]
+    assert struck.drive(tmp_path / "b", "never", one) == [[0]]
+    expected, found = (
+        torch.load(only_run(folder) / "checkpoints" / "last.ckpt", weights_only=True)
+        for folder in (tmp_path, tmp_path / "b")
+    )
+    assert found["global_step"] == expected["global_step"] == 6
+    for name, value in expected["state_dict"].items():
+        torch.testing.assert_close(found["state_dict"][name], value, atol=1e-5, rtol=0)
+
+
+def test_a_signal_while_features_are_extracted_keeps_those_that_are_there(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*command, "--data.cache", str(tmp_path / "b" / "other"), "--trainer.max_epochs", "1"]
+    assert struck.drive(tmp_path / "b", "extracting:2:USR1", command) == [[75]]
+    assert "stopped by a signal after 0 steps; the same command goes on" in capsys.readouterr().out
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "b" / "other").rglob("*.safetensors")}
+    assert len(made) == 4  # sound and pictures of two clips
+    assert not [*(tmp_path / "b" / "runs").glob("*/*")]
+    assert struck.drive(tmp_path / "b", "never", command) == [[0]]
+    only_run(tmp_path / "b")
+    assert all(path.stat().st_mtime_ns == when for path, when in made.items())
+
+
+def test_other_processes_extract_the_same_features(rendered: Path, tmp_path: Path) -> None:
+    preprocess = Preprocess(audio_backbone="avzoo-audio", visual_backbone="tf_efficientnet_lite0")
+    contents = []
+    for workers in (0, 2):
+        data = AVE(rendered, preprocess=preprocess, cache=tmp_path / str(workers), workers=workers)
+        data.extract(["test"])
+        files = (tmp_path / str(workers)).rglob("*.safetensors")
+        contents.append({path.relative_to(tmp_path / str(workers)): path.read_bytes() for path in files})
+    assert len(contents[0]) == 6
+    assert contents[0] == contents[1]
 
 
 def test_what_is_damaged_is_never_gone_on_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

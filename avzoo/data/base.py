@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import lightning as L
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from avzoo.augment import augment
@@ -24,6 +25,7 @@ from avzoo.parts import Part
 from avzoo.preprocess import Batch, Preprocess
 
 Split = Literal["train", "val", "test"]
+Task = Literal["scenes", "events"]
 BACKGROUND = "background"
 
 
@@ -108,6 +110,15 @@ class Shares(Sampler[Share]):
         return Share(torch.cat(parts) if self.streams > 1 else parts[0], weight)
 
 
+def shares(batches: Any, trainer: L.Trainer | None, *, training: bool) -> Shares:
+    """What this process of a training takes of every batch, in training from where its epoch was left."""
+    if trainer is None:
+        return Shares(batches)
+    done = trainer.fit_loop.epoch_loop.batch_progress.current
+    position = (lambda: done.ready) if training else (lambda: 0)
+    return Shares(batches, rank=trainer.global_rank, world=trainer.world_size, position=position)
+
+
 class ShareSet(Dataset[Batch]):
     """A dataset that is indexed by a whole batch, indexed by shares."""
 
@@ -116,6 +127,48 @@ class ShareSet(Dataset[Batch]):
 
     def __getitem__(self, share: Share) -> Batch:
         return self.whole[share.rows]._replace(weight=share.weight)
+
+
+def evenly(category: Tensor, generator: torch.Generator) -> Tensor:
+    """As many items as there are in random order, every category equally often (as far as that divides).
+
+    The items of a category take turns: none comes again before all have come.
+
+    Args:
+        category: Of each item, int64 `[items]`.
+        generator: Of all randomness.
+
+    >>> order = evenly(torch.tensor([0, 0, 0, 0, 0, 0, 1, 1]), torch.Generator().manual_seed(0))
+    >>> [int((order == item).sum()) for item in range(8)]
+    [1, 0, 1, 1, 0, 1, 2, 2]
+    """
+    members = [(category == name).nonzero()[:, 0] for name in torch.unique(category)]
+    share = -(-len(category) // len(members))
+    turns = [
+        [own[torch.randperm(len(own), generator=generator)] for _ in range(-(-share // len(own)))] for own in members
+    ]
+    drawn = torch.cat([torch.cat(own)[:share] for own in turns])
+    return drawn[torch.randperm(len(drawn), generator=generator)[: len(category)]]
+
+
+class Loader(DataLoader[Any]):
+    """A loader whose processes change nothing: neither where an epoch goes on nor the random numbers of this one.
+
+    Args:
+        batches: What is indexed by a share.
+        options: As of `DataLoader`.
+    """
+
+    def __init__(self, batches: Dataset[Any], **options: Any) -> None:
+        super().__init__(batches, generator=torch.Generator(), **options)
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        torch.empty((), dtype=torch.int64).random_()  # as a loader does that has no generator and no processes
+        return self._begin()
+
+    def _begin(self) -> Iterator[Any]:
+        """With the first batch, not before: only then a trainer that goes on knows its place."""
+        yield from super().__iter__()
 
 
 class AVDataModule(L.LightningDataModule, ABC):
@@ -164,6 +217,13 @@ class AVDataModule(L.LightningDataModule, ABC):
         self.cache = FeatureCache(self.preprocess, folder=cache, on_missing_audio=on_missing_audio, on_damage=on_damage)
         self.sets: dict[Split, Dataset[Batch]] = {}
         self.part = Part()  # of the clips that `extract` takes
+        self.loaders = 0  # processes that read batches ahead
+        self.balanced = False  # whether training draws every class equally often, which `FineTune` asks for
+
+    @property
+    @abstractmethod
+    def task(self) -> Task:
+        """Whether a label is of a clip or of a segment."""
 
     @property
     @abstractmethod
@@ -171,8 +231,13 @@ class AVDataModule(L.LightningDataModule, ABC):
         """The label order; for events the last one is the background."""
 
     @abstractmethod
-    def items(self, split: Split) -> list[Item]:
+    def items(self, split: Split) -> Sequence[Item]:
         """The labelled rows of a split."""
+
+    @property
+    def available(self) -> tuple[Split, ...]:
+        """The splits that there are."""
+        return ("train", "val", "test")
 
     @abstractmethod
     def dataset(self, split: Split, items: Sequence[Item]) -> Dataset[Batch]:
@@ -212,18 +277,30 @@ class AVDataModule(L.LightningDataModule, ABC):
         Raises:
             MediaError: At the end, with every clip that failed and why, unless `on_missing` is "skip".
         """
+        views = self.sources(splits)
+        self.report(extract(self.cache, views, workers=self.workers, device=self.device), len(views))
+
+    def sources(self, splits: Sequence[Split]) -> dict[Source, int]:
+        """The clips of some splits, with how many views of each are cached."""
         views: dict[Source, int] = {}
-        for split in splits:
+        for split in (split for split in splits if split in self.available):
             for item in self.items(split):  # an id may stand in several splits (AVE): training's views win
                 source = item.source
                 if not self.part.has(source.id):
                     continue
                 views[source] = max(views.get(source, 1), self.cached_views(split))
-        broken = extract(self.cache, views, workers=self.workers, device=self.device)
+        return views
+
+    def report(self, broken: Mapping[str, str], clips: int) -> None:
+        """Name the clips that could not be read, each with its reason.
+
+        Raises:
+            MediaError: Of all of them, unless `on_missing` is "skip".
+        """
         if not broken:
             return
         listing = "".join(f"\n  {id_}: {reason}" for id_, reason in sorted(broken.items()))
-        message = f"{len(broken)} of {len(views)} clips could not be read:{listing}"
+        message = f"{len(broken)} of {clips} clips could not be read:{listing}"
         if self.on_missing == "error":
             raise MediaError(f"{message}\nThe others are done. `data.on_missing: skip` goes on without these.")
         print(f"{message}\nGoing on without them (on_missing: skip).")
@@ -248,18 +325,9 @@ class AVDataModule(L.LightningDataModule, ABC):
         return self._loader("test")
 
     def _loader(self, split: Split) -> DataLoader[Batch]:
-        trainer = self.trainer
-        if trainer is None:
-            shares = Shares(self.batches(split))
-        else:
-            done = trainer.fit_loop.epoch_loop.batch_progress.current
-            shares = Shares(
-                self.batches(split),
-                rank=trainer.global_rank,
-                world=trainer.world_size,
-                position=lambda: done.ready if split == "train" else 0,
-            )
-        return DataLoader(ShareSet(self.sets[split]), sampler=shares, batch_size=None)
+        ours = shares(self.batches(split), self.trainer, training=split == "train")
+        ahead: dict[str, Any] = {"num_workers": self.loaders, "persistent_workers": self.loaders > 0}
+        return Loader(ShareSet(self.sets[split]), sampler=ours, batch_size=None, **ahead)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 - Lightning's
         """Augment pictures on the device they are on."""

@@ -34,12 +34,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from avzoo.augment import AUGMENT_VERSION, view_seeds
+from avzoo.clip import Clip
 from avzoo.errors import AvzooError
 from avzoo.files import HOST, whole
 from avzoo.preprocess import Preprocess, Preprocessor, read_window
 
 Modality = Literal["audio", "visual"]
-Part = tuple[Modality, int]  # a modality and a view of it
+View = tuple[Modality, int]  # a modality and a view of it
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,9 @@ class FeatureCache:
         suffix = f"@{view}" if view == 0 else f"@{view}-{AUGMENT_VERSION}"
         return self.folders[modality] / videos / f"{source.id}{suffix}.safetensors"
 
-    def missing(self, source: Source, views: int) -> list[Part]:
+    def missing(self, source: Source, views: int) -> list[View]:
         """What of a clip is not there, whole and made from the media as they are now."""
-        parts: list[Part] = [("audio", 0), *(("visual", view) for view in range(views))]
+        parts: list[View] = [("audio", 0), *(("visual", view) for view in range(views))]
         return [part for part in parts if not self._has(source, *part)]
 
     def _has(self, source: Source, modality: Modality, view: int) -> bool:
@@ -108,14 +109,13 @@ class FeatureCache:
             features: Tensor = file.get_slice("features")[segments]
         return features
 
-    def make(self, source: Source, parts: Collection[Part], preprocessor: Preprocessor) -> None:
-        """Decode a clip once and write some of its features.
+    def clip(self, source: Source, modalities: Collection[Modality]) -> Clip:
+        """Decode what some modalities' features are made of.
 
         Raises:
             AvzooError: If the clip is missing or cannot be read.
         """
-        modalities = {modality for modality, _ in parts}
-        clip = read_window(
+        return read_window(
             source.path,
             self.preprocess,
             start=source.start,
@@ -125,6 +125,14 @@ class FeatureCache:
             audio="audio" in modalities,
             visual="visual" in modalities,
         )
+
+    def make(self, source: Source, parts: Collection[View], preprocessor: Preprocessor) -> None:
+        """Decode a clip once and write some of its features.
+
+        Raises:
+            AvzooError: If the clip is missing or cannot be read.
+        """
+        clip = self.clip(source, {modality for modality, _ in parts})
         for modality, view in parts:
             if modality == "audio":
                 features = preprocessor.audio(clip)
@@ -179,13 +187,13 @@ def extract(
 Result = tuple[Source, str | None]  # a clip, and why it failed
 
 
-def _in_this_process(cache: FeatureCache, todo: Mapping[Source, list[Part]], device: str) -> Iterator[Result]:
+def _in_this_process(cache: FeatureCache, todo: Mapping[Source, list[View]], device: str) -> Iterator[Result]:
     preprocessor = Preprocessor(cache.preprocess, device)
     for source, parts in todo.items():
         yield source, _extract_one(cache, source, parts, preprocessor)
 
 
-def _in_workers(cache: FeatureCache, todo: Mapping[Source, list[Part]], device: str, workers: int) -> Iterator[Result]:
+def _in_workers(cache: FeatureCache, todo: Mapping[Source, list[View]], device: str, workers: int) -> Iterator[Result]:
     """Many processes; when one dies all its pool's jobs are lost, so the rest goes on in pools of one clip each."""
     lost = []
     with _pool(cache, device, workers) as pool:
@@ -196,7 +204,7 @@ def _in_workers(cache: FeatureCache, todo: Mapping[Source, list[Part]], device: 
                     yield jobs[job], job.result()
                 except BrokenProcessPool:
                     lost.append(jobs[job])
-        except (KeyboardInterrupt, GeneratorExit):
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
             pool.shutdown(cancel_futures=True)
             raise
     for source in lost:
@@ -204,7 +212,11 @@ def _in_workers(cache: FeatureCache, todo: Mapping[Source, list[Part]], device: 
             try:
                 yield source, pool.submit(_extract_in_worker, cache, source, todo[source]).result()
             except BrokenProcessPool:
-                yield source, f"{source.path}: the process that read it died (out of memory, or a crash in the decoder)"
+                yield (
+                    source,
+                    f"{source.path}: the process that read it died (out of memory, a crash in the decoder, or a script"
+                    ' without `if __name__ == "__main__":`; workers=0 starts no process)',
+                )
 
 
 def _pool(cache: FeatureCache, device: str, workers: int) -> ProcessPoolExecutor:
@@ -212,7 +224,7 @@ def _pool(cache: FeatureCache, device: str, workers: int) -> ProcessPoolExecutor
     return ProcessPoolExecutor(workers, context, _start_worker, (cache.preprocess, device))
 
 
-def _extract_one(cache: FeatureCache, source: Source, parts: list[Part], preprocessor: Preprocessor) -> str | None:
+def _extract_one(cache: FeatureCache, source: Source, parts: list[View], preprocessor: Preprocessor) -> str | None:
     try:
         cache.make(source, parts, preprocessor)
     except (AvzooError, OSError, RuntimeError, MemoryError) as error:
@@ -243,7 +255,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _extract_in_worker(cache: FeatureCache, source: Source, parts: list[Part]) -> str | None:
+def _extract_in_worker(cache: FeatureCache, source: Source, parts: list[View]) -> str | None:
     return _extract_one(cache, source, parts, _worker_preprocessor(cache.preprocess, _worker_device))
 
 

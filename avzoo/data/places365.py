@@ -28,18 +28,32 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from avzoo.augment import transform
+from avzoo.data.base import Loader, Share, shares
 from avzoo.errors import AnnotationError, AvzooError, DataNotFoundError, MediaError
 from avzoo.preprocess import Preprocess
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 Format = Literal["large", "256", "easy"]
 FORMATS: tuple[Format, ...] = ("large", "256", "easy")
-Images = tuple[Tensor, Tensor]  # uint8 [batch, 3, size, size], int64 [batch]
+
+
+class Images(NamedTuple):
+    """A batch.
+
+    Attributes:
+        images: Uint8 `[batch, 3, size, size]`.
+        label: Int64 `[batch]`.
+        weight: What its loss counts among those of all processes, see `avzoo.preprocess.Batch`.
+    """
+
+    images: Tensor
+    label: Tensor
+    weight: float = 1.0
 
 
 # -- lists -----------------------------------------------------------------------------------------------------------
@@ -202,10 +216,18 @@ def read_picture(path: Path) -> Tensor:
         raise MediaError(f"{path}: cannot be decoded: {error}") from error
 
 
-def _collate(pictures: list[Picture]) -> tuple[Tensor, Tensor, list[str]]:
-    whole = [(picture.image, picture.label) for picture in pictures if picture.image is not None]
-    images = torch.stack([image for image, _ in whole]) if whole else torch.empty(0, dtype=torch.uint8)
-    return images, torch.tensor([label for _, label in whole]), [p.problem for p in pictures if p.problem]
+class PictureSet(Dataset[tuple[Images, list[str]]]):
+    """Pictures, indexed by a process's share of a batch; with what is wrong with those that are left out."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self.pictures = pictures
+
+    def __getitem__(self, share: Share) -> tuple[Images, list[str]]:
+        pictures = [self.pictures[row] for row in share.rows]
+        whole = [(picture.image, picture.label) for picture in pictures if picture.image is not None]
+        images = torch.stack([image for image, _ in whole]) if whole else torch.empty(0, dtype=torch.uint8)
+        labels = torch.tensor([label for _, label in whole])
+        return Images(images, labels, share.weight), [p.problem for p in pictures if p.problem]
 
 
 class Rows(Sampler[Row]):
@@ -233,11 +255,23 @@ class Rows(Sampler[Row]):
                 yield Row(index, 1 + (int.from_bytes(digest[:8], "big") >> 2))
 
 
+class RowBatches(BatchSampler):
+    """Rows, a batch at a time."""
+
+    def __init__(self, rows: Rows, batch_size: int, drop_last: bool) -> None:
+        super().__init__(rows, batch_size, drop_last)  # type: ignore[arg-type]  # it puts together what there is
+        self.rows = rows
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that is drawn next; Lightning calls it, also when it resumes."""
+        self.rows.set_epoch(epoch)
+
+
 # -- the datamodule --------------------------------------------------------------------------------------------------
 
 
 class Places365(L.LightningDataModule):
-    """Pictures and scenes, decoded in worker processes; a batch is `(uint8 [batch, 3, size, size], int64 [batch])`.
+    """Pictures and scenes, decoded in worker processes; a batch is `Images`.
 
     Training pictures are cropped, flipped and jittered as in `avzoo.augment`, from the file at its full size, anew
     every epoch: the same seed, epoch and picture give the same view. Validation sees whole pictures, resized as the
@@ -249,7 +283,7 @@ class Places365(L.LightningDataModule):
         subset: The training list: "standard" or "challenge".
         images: Which files are read: "large" (shorter side 512), "256" (256 x 256) or "easy"; None takes the first of
             these that is there.
-        batch_size: Pictures a step.
+        batch_size: Pictures a step, of all processes together.
         workers: Processes that decode; 0 decodes in this one, None takes one per CPU core.
         on_damage: What to do with a picture that is missing or broken: "error", or "skip" to leave it out of its batch;
             how many were left out is said at the end.
@@ -329,42 +363,41 @@ class Places365(L.LightningDataModule):
             tried += names
         raise DataNotFoundError(f"{self.root}: has none of the folders {', '.join(tried)}; expected Places365's layout")
 
-    def train_dataloader(self) -> DataLoader[Picture]:
+    def train_dataloader(self) -> DataLoader[tuple[Images, list[str]]]:
         """Shuffled and augmented; a last batch that is not full is left out, unless it is the only one."""
         pictures = self._pictures["train"]
         rows = Rows(len(pictures.listing), self.seed)
         return self._loader(pictures, rows, drop_last=len(rows) > self.batch_size)
 
-    def val_dataloader(self) -> DataLoader[Picture]:
+    def val_dataloader(self) -> DataLoader[tuple[Images, list[str]]]:
         """In order, as they are."""
         pictures = self._pictures["val"]
         return self._loader(pictures, Rows(len(pictures.listing)), drop_last=False)
 
-    def _loader(self, pictures: Pictures, rows: Rows, *, drop_last: bool) -> DataLoader[Picture]:
-        return DataLoader(
-            pictures,
-            self.batch_size,
-            sampler=rows,
-            drop_last=drop_last,
-            collate_fn=_collate,
+    def _loader(self, pictures: Pictures, rows: Rows, *, drop_last: bool) -> DataLoader[tuple[Images, list[str]]]:
+        batches = RowBatches(rows, self.batch_size, drop_last)
+        return Loader(
+            PictureSet(pictures),
+            sampler=shares(batches, self.trainer, training=rows.seed is not None),
+            batch_size=None,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 
-    def on_before_batch_transfer(self, batch: tuple[Tensor, Tensor, list[str]], dataloader_idx: int) -> Images:  # noqa: ARG002
+    def on_before_batch_transfer(self, batch: tuple[Images, list[str]], dataloader_idx: int) -> Images:  # noqa: ARG002
         """Stop at what could not be read, or count it.
 
         Raises:
             MediaError: If a picture could not be read, unless `on_damage` is "skip" and the batch has others.
         """
-        images, labels, problems = batch
+        pictures, problems = batch
         if problems and self.on_damage == "error":
             raise MediaError(f"{problems[0]}; data.on_damage: skip leaves such pictures out")
-        if not len(images):
+        if not len(pictures.images):
             raise MediaError(f"none of a batch of {len(problems)} pictures could be read: {problems[0]}")
         self.problems.update(dict.fromkeys(problems))
-        return images, labels
+        return pictures
 
     def teardown(self, stage: str) -> None:  # noqa: ARG002 - Lightning's
         """Say what was left out."""

@@ -7,8 +7,8 @@ unnamed/metadata.csv, audio/<id>.ogg               TAU's layout; without names: 
 
 Only the rows whose `split` is train (or val) are read. Their mel magnitudes are computed once (at three speeds) and
 held in memory; a training crop is cut, mixed and filtered there, on magnitudes, which costs a hundredth of doing it on
-waveforms. An epoch is a number of steps; all randomness comes from the seed. Validation is the named seconds as they
-are.
+waveforms. An epoch is a number of steps; all randomness comes from seed and epoch. Validation is the named seconds as
+they are. It is for one process: a batch is drawn as a whole.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from avzoo.audio import mono, resample
 from avzoo.audio_encoder import FRONT_END, SoundBatch, spectrogram
 from avzoo.clip import read_clip
-from avzoo.errors import DataNotFoundError
+from avzoo.data.base import Share, shares
+from avzoo.errors import AvzooError, DataNotFoundError
 
 RATE: int = FRONT_END["sample_rate"]
 SECONDS = 10  # length of a clip
@@ -77,7 +78,13 @@ class SoundPool(L.LightningDataModule):
         return sorted({name for row in self.rows for name in row["audio_per_second"].split("|")})
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - training needs both splits, and there is no other stage
-        """Read the sound of training and validation."""
+        """Read the sound of training and validation.
+
+        Raises:
+            AvzooError: If several processes are to train.
+        """
+        if self.trainer is not None and self.trainer.world_size > 1:
+            raise AvzooError(f"SoundPool is for one process, not {self.trainer.world_size}: set trainer.devices to 1")
         if self._crops is None:
             scenes = _read_table(self.unnamed, ("filename_audio", "split"))
             files = [self.unnamed / row["filename_audio"] for row in scenes if row["split"] == "train"]
@@ -98,7 +105,8 @@ class SoundPool(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[SoundBatch]:
         """Random crops, augmented."""
-        return DataLoader(_loaded(self._crops), batch_size=None, sampler=_Seeds(self.steps, self.seed))
+        seeds = shares(_Seeds(self.steps, self.seed), self.trainer, training=True)
+        return DataLoader(_loaded(self._crops), batch_size=None, sampler=seeds)
 
     def val_dataloader(self) -> DataLoader[SoundBatch]:
         """The named seconds of validation as they are."""
@@ -147,18 +155,23 @@ class _Seeds(Sampler[int]):
     """The seeds of an epoch's batches, other ones each epoch."""
 
     def __init__(self, steps: int, seed: int) -> None:
-        self.steps, self.next = steps, seed * 1_000_003
+        self.steps, self.seed, self.epoch = steps, seed, 0
 
     def __len__(self) -> int:
         return self.steps
 
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that is drawn next; Lightning calls it, also when it resumes."""
+        self.epoch = epoch
+
     def __iter__(self) -> Iterator[int]:
-        first, self.next = self.next, self.next + self.steps
+        first = self.seed * 1_000_003 + self.epoch * self.steps
+        self.epoch += 1
         yield from range(first, first + self.steps)
 
 
 class _Crops(Dataset[SoundBatch]):
-    """Batches of random crops, augmented; the index is the seed.
+    """Batches of random crops, augmented; the index holds the seed.
 
     Args:
         waveform: `[clips, samples]`.
@@ -185,8 +198,8 @@ class _Crops(Dataset[SoundBatch]):
         self.weights = shares[unnamed.long()]
         self.calm = ((label < 0) | (label == background)).nonzero()  # [n, 2]: clip and second
 
-    def __getitem__(self, seed: int) -> SoundBatch:
-        g = torch.Generator().manual_seed(seed)
+    def __getitem__(self, ours: Share) -> SoundBatch:
+        g = torch.Generator().manual_seed(ours.rows)
         n = self.batch_size
         clip = torch.multinomial(self.weights, n, replacement=True, generator=g)
         speed = torch.randint(len(SPEEDS), (n,), generator=g)

@@ -24,7 +24,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avzoo.errors import AvzooError
-from avzoo.metrics import SegmentAccuracy
 from avzoo.models.base import AVModule, with_zeros
 from avzoo.preprocess import Batch, Preprocess
 
@@ -165,9 +164,7 @@ class AVSDN(AVModule):
         weight_decay: float = 0.0,
         preprocess: Preprocess | Mapping[str, Any] | None = None,
     ) -> None:
-        with torch.device("cpu"):  # as in the base: metrics count for real, wherever the network is built
-            metrics = {"segment_accuracy": SegmentAccuracy()}
-        super().__init__(classes, preprocess, metrics)
+        super().__init__(classes, preprocess)
         for name, given, allowed in (
             ("decoder_init", decoder_init, ("fusion", "visual", "audio", "label_guided")),
             ("loss", loss, ("bce", "mlsm_on_softmax", "ce")),
@@ -275,7 +272,7 @@ class AVSDN(AVModule):
         one_hot = F.one_hot(label, len(self.classes)).float()
         if not self.weak:
             return self._distribution_loss(logits, one_hot)
-        return self._distribution_loss(logits.mean(1), self.video_target(label))
+        return self._distribution_loss(logits.float().mean(1), self.video_target(label))
 
     def video_target(self, label: Tensor) -> Tensor:
         """The video-level target `[batch, classes]` of segment labels `[batch, time]`; rows sum to 1.

@@ -29,7 +29,6 @@ from torch import Tensor, nn
 
 from avzoo import backbones
 from avzoo.errors import AvzooError
-from avzoo.metrics import ClipAccuracy, MacroAccuracy, MacroLogLoss, SegmentAccuracy
 from avzoo.models.base import AVModule
 from avzoo.models.image_encoder import ImageEncoder
 from avzoo.preprocess import Batch, Preprocess
@@ -218,15 +217,7 @@ class JointScalogramNet(AVModule):
         restart_factor: int = 2,
         preprocess: Preprocess | Mapping[str, Any] | None = None,
     ) -> None:
-        n = len(classes)
-        with torch.device("cpu"):  # a network may be built on the meta device, its counts are real
-            metrics = {
-                "segment_accuracy": SegmentAccuracy(),
-                "clip_accuracy": ClipAccuracy(),
-                "macro_accuracy": MacroAccuracy(n),
-                "macro_log_loss": MacroLogLoss(n),
-            }
-        super().__init__(classes, PREPROCESS if preprocess is None else preprocess, metrics)
+        super().__init__(classes, PREPROCESS if preprocess is None else preprocess)
         for name, given, allowed in (
             ("system", system, ("joint", "audio", "visual")),
             ("pool_kernel", pool_kernel, (2, 3)),
@@ -267,7 +258,7 @@ class JointScalogramNet(AVModule):
             _keep_out_of_state_dicts(self.image_encoder)
         self._filled = False
         joined = WIDTH * self.hears + image_features * self.sees
-        self.classifier = SceneClassifier(joined, n, dropout)
+        self.classifier = SceneClassifier(joined, len(classes), dropout)
         self.train()  # which puts what is frozen into eval mode: Lightning keeps the modes that it finds
 
     @property
@@ -343,7 +334,7 @@ class JointScalogramNet(AVModule):
         rows: Tensor | slice = slice(None)  # out of training, masking what is no frame is enough, and can be exported
         if self.training:  # batch statistics must not see it
             rows = present.flatten().nonzero()[:, 0]
-            if len(rows) < 2:
+            if len(rows) < 2 and getattr(self._trainer, "world_size", 1) == 1:  # several processes share statistics
                 raise AvzooError(f"{len(rows)} pair in a training batch has no batch statistics: drop the last batch")
         heard = seen = None
         if audio is not None:

@@ -26,6 +26,7 @@ import yaml
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from avzoo import backbones
@@ -69,39 +70,39 @@ class PlacesClassifier(L.LightningModule):
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.encoder = ImageEncoder(p)
         self.scores = nn.Linear(backbones.feature_dim(p.visual_backbone, p.pool), len(classes))
+        self.loss = MeanMetric()
         self.accuracy = MulticlassAccuracy(len(classes), average="micro")
         self.top5_accuracy = MulticlassAccuracy(len(classes), top_k=min(5, len(classes)), average="micro")
         self._filled = False
 
     def setup(self, stage: str) -> None:
-        """Before training, load the network's pretrained weights, once."""
+        """Before training, load the network's pretrained weights, once, in the faster layout of convolutions."""
         if stage == "fit" and not self._filled:
             self.encoder.fill()
+            self.encoder = self.encoder.to(memory_format=torch.channels_last)
             self._filled = True
-
-    def on_fit_start(self) -> None:
-        """Channels last is the faster layout of convolutions on CPUs and GPUs."""
-        self.encoder = self.encoder.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Uint8 `[batch, 3, size, size]` to scores before the softmax `[batch, classes]`."""
         scores: Tensor = self.scores(self.encoder(images))
         return scores
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor, float], _: int) -> Tensor:
         """Cross-entropy."""
-        images, label = batch
+        images, label, _weight = batch
         loss = cross_entropy(self(images).float(), label)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(label))
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(label), sync_dist=True)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, Tensor, float], _: int) -> None:
         """Cross-entropy, and the shares of pictures whose scene comes first and among the first five."""
-        images, label = batch
+        images, label, weight = batch
         scores = self(images).float()
-        self.accuracy(scores, label)
-        self.top5_accuracy(scores, label)
-        self.log("val_loss", cross_entropy(scores, label), batch_size=len(label), sync_dist=True)
+        if weight:  # a process without pictures of its own takes part all the same
+            self.loss.update(cross_entropy(scores, label), len(label))
+            self.accuracy.update(scores, label)
+            self.top5_accuracy.update(scores, label)
+        self.log("val_loss", self.loss)
         self.log("val_accuracy", self.accuracy, prog_bar=True)
         self.log("val_top5_accuracy", self.top5_accuracy)
 

@@ -7,7 +7,6 @@ The order of the data needs no state: it comes from seed and epoch, see `avzoo.d
 
 from __future__ import annotations
 
-import csv
 import os
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,11 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
 from avzoo.data.base import Shares
-from avzoo.errors import AvzooError
 from avzoo.train.runs import Run
-from avzoo.train.signals import StopFlag, stop
+from avzoo.train.signals import StopFlag, Stopped, stop
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -58,27 +55,24 @@ class Resumable(Checkpoint):
         super().__init__()
         self.run, self.save_every = run, save_every
         self._flag = StopFlag()
+        self._flag.install()
         self._resumed: dict[str, Any] | None = None
         self._at_door = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002 - Lightning's
-        """Make sure that all processes are in the same run at the same place."""
-        if stage != "fit":
-            return
-        self.run.folder = Path(trainer.strategy.broadcast(str(self.run.folder)))
-        ours = str(self.run.checkpoint)
-        if trainer.strategy.broadcast(ours) != ours:
-            raise AvzooError(
-                f"process {trainer.global_rank} found {ours} to go on from, the first process another one: do they see"
-                " the same files? `--resume false` starts anew"
-            )
-        if trainer.is_global_zero:
+        """Clear away what a killed process left half written."""
+        if stage == "fit" and trainer.is_global_zero:
             for left in self.run.checkpoints.glob(".*.tmp"):
                 left.unlink()
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Take over the signals; give every process random numbers of its own."""
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Take the signals back from Lightning."""
         self._flag.install()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """From here on signals wait for a step; give every process random numbers of its own."""
+        self._flag.install()
+        self._flag.asked = True
         if trainer.global_rank:
             torch.manual_seed(torch.initial_seed() + trainer.global_rank)
 
@@ -88,6 +82,7 @@ class Resumable(Checkpoint):
             trainer.fit_loop.epoch_loop._batches_that_stepped = self._resumed["batches_that_stepped"]
             self._restore_random_numbers(trainer, self._resumed["random"])
             self._resumed = None
+            trainer.fit_loop._restarting = False  # or a plateau at the end of this epoch would not lower the rate
             return
         stopping = trainer.strategy.reduce_boolean_decision(self._flag.raised, all=False)
         fresh = trainer.fit_loop.epoch_loop.total_batch_idx == 0
@@ -98,9 +93,7 @@ class Resumable(Checkpoint):
             self._save(trainer)
             self._at_door = False
         if whole and stopping:
-            if trainer.is_global_zero:
-                print(f"stopped by a signal after {trainer.global_step} steps; the same command goes on", flush=True)
-            raise stop(trainer)
+            raise stop()
 
     @staticmethod
     def _knows_its_place(trainer: Trainer) -> bool:
@@ -110,9 +103,13 @@ class Resumable(Checkpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Keep the end."""
         self._save(trainer)
+        self._flag.asked = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
         """Let the same command go on in this folder."""
+        self._flag.asked = False
+        if isinstance(exception, Stopped) and trainer.is_global_zero:
+            print(f"stopped by a signal after {trainer.global_step} steps; the same command goes on", flush=True)
         self.run.release()
 
     def _save(self, trainer: Trainer) -> None:
@@ -148,21 +145,6 @@ class Resumable(Checkpoint):
         torch.set_rng_state(state["cpu"].cpu())
         if "cuda" in state and trainer.strategy.root_device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda"].cpu(), trainer.strategy.root_device)
-
-
-def keep_metrics(run: Run, logger: CSVLogger) -> None:
-    """Log again what a run has logged up to where it goes on: Lightning's logger begins with an empty file."""
-    file = run.folder / "metrics.csv"
-    if run.checkpoint is None or not file.exists():
-        return
-    with file.open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
-    steps = torch.load(run.checkpoint, weights_only=True, mmap=True)["avzoo_resume"]["batches_that_stepped"]
-    for row in rows:
-        step = int(row.pop("step"))
-        if step < steps:
-            logger.experiment.log_metrics({key: float(value) for key, value in row.items() if value}, step)
-    logger.save()
 
 
 def _random_numbers(trainer: Trainer) -> dict[str, Tensor]:
