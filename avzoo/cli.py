@@ -19,6 +19,8 @@ TRAINING = {
     "validate": "measure a checkpoint on validation",
     "test": "measure a checkpoint on test",
     "extract": "bring a recipe's frozen features into the cache",
+    "shard": "pack a recipe's clips, frames or features into tar shards",
+    "lr": "find a learning rate for a recipe",
 }
 COMMANDS = {
     "demo": "render a clip, localize its event, save the picture",
@@ -31,9 +33,11 @@ COMMANDS = {
     "cache": "what of the Hub is on this machine, and how to be rid of it",
     "check": "look through one's own clips for what would spoil a training",
     "finetune": "train a model on one's own clips, from one that is trained",
+    "app": "a page on this machine: drop a video, see what happens in it, and why",
     "embed": "write what a model makes of clips: embeddings as a table and as a map",
     "export": "write a model for other runtimes (ONNX)",
     "recipe": "print a recipe to start from",
+    "submit": "write a training as a job for Slurm, and submit it",
     "synth": "render a small dataset of videos with sound",
     "publish": "make a bundle of a trained checkpoint, bring it to the Hub",
 }

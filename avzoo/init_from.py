@@ -108,7 +108,8 @@ def _check_signal_path(model: AVModule, parent: AVModule) -> None:
 
 def class_dependent(model: AVModule) -> set[str]:
     """The tensors whose shape depends on the number of classes."""
-    options = {key: value for key, value in dict(model.hparams).items() if key != "classes"}
+    given = dict(model.hparams).items()  # those of LightningCLI begin with a line
+    options = {key: value for key, value in given if key != "classes" and not key.startswith("_")}
     with torch.device("meta"):
         wider = type(model)([*model.classes, "one more"], **options).state_dict()
     return {key for key, value in model.state_dict().items() if value.shape != wider[key].shape}

@@ -1,4 +1,4 @@
-"""`avzoo fit | validate | test | extract`: LightningCLI with one recipe file, one `preprocess`, one label order.
+"""`avzoo fit | validate | test | extract | lr`: LightningCLI with one recipe file, one `preprocess`, one label order.
 
 A recipe names classes instead of class paths (`model: {name: AVSDN, hidden_dim: 64}`), states the signal path once,
 at the top, and takes the label order from the data. Whatever Lightning's users know works as they know it:
@@ -16,55 +16,30 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace, set_loader
-from jsonargparse.typing import PositiveInt
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning import __version__ as lightning_version
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger
 
 from avzoo import bundle, plot
-from avzoo.data import ave, clips, places365, sounds_pool, synthetic, tau  # noqa: F401 - so that recipes can name them
+from avzoo.data import ave, clips, places365, sharded, sounds_pool, synthetic, tau  # noqa: F401 - so that recipes can name them
 from avzoo.data.base import AVDataModule
 from avzoo.data.scenes import SceneDataModule
+from avzoo.data.windows import WindowDataModule
 from avzoo.errors import AvzooError, DataNotFoundError
 from avzoo.init_from import find_parent, take_over
 from avzoo.models import AVModule, distillation, places  # noqa: F401
-from avzoo.parts import Part
 from avzoo.preprocess import Preprocess
+from avzoo.train import rate, report, slurm, smoke, tracking
+from avzoo.train.best import Best, KeptBest
+from avzoo.train.finetune import FineTune  # noqa: F401 - so that recipes can name it
+from avzoo.train.options import add_options
+from avzoo.train.progress import Progress
 from avzoo.train.recipe import RecipeParser, complete, read_recipe
-from avzoo.train.resume import Resumable, WholeCheckpoints, keep_metrics
+from avzoo.train.resume import Resumable, WholeCheckpoints
 from avzoo.train.runs import Run, start, unfinished
 from avzoo.train.share import WholeBatch
-
-
-class AvzooTrainer(Trainer):
-    """Lightning's trainer, and `extract`: bring a recipe's features into the cache, nothing else."""
-
-    def extract(
-        self,
-        model: LightningModule,  # noqa: ARG002 - the CLI hands it over
-        datamodule: AVDataModule,
-        part: str = "1/1",
-    ) -> None:
-        """Extract the features of all splits that are not cached yet.
-
-        Args:
-            model: Not used.
-            datamodule: Whose clips.
-            part: One of n parts of the clips, as i/n, for a job array on a shared cache; "slurm" is that of the array's
-                task. Without it, whatever the parts left is extracted.
-
-        Raises:
-            AvzooError: If the data have no features, or it is no part.
-            MediaError: At the end, naming every clip that could not be read.
-        """
-        if not isinstance(datamodule, AVDataModule):
-            raise AvzooError(f"{type(datamodule).__name__} has no frozen features to extract")
-        datamodule.part = Part.parse(part)
-        datamodule.on_missing = "error"  # what to do about broken clips is a question for training
-        datamodule.extract(("train", "val", "test"))
-        print(f"features are in {datamodule.cache.folders['audio'].parent}")
+from avzoo.train.trainer import AvzooTrainer
 
 
 class ResolvedRecipe(SaveConfigCallback):
@@ -84,26 +59,13 @@ class ResolvedRecipe(SaveConfigCallback):
 class AvzooCLI(LightningCLI):
     """Wires a recipe: one `preprocess` for model and data, the data's classes for the model, a folder per run."""
 
-    run: Run | None = None  # of `fit`
+    run: Run | None = None  # of `fit`, as the two below
+    best: Best
+    record: tracking.Record
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the top-level keys and the links."""
-        parser.add_argument("--preprocess", type=Preprocess, help="the numbers of the signal path")
-        parser.add_argument(
-            "--monitor", type=str, default="val_loss", help="what the best checkpoint is chosen by, on validation"
-        )
-        parser.add_argument(
-            "--init_from",
-            type=list[str] | None,
-            default=None,
-            help="models that it starts from: names, recipes trained here, bundles' folders or .ckpt files",
-        )
-        parser.add_argument(
-            "--resume", type=bool, default=True, help="go on with the newest run of this recipe that is not finished"
-        )
-        parser.add_argument(
-            "--save_every", type=PositiveInt, default=1000, help="steps between checkpoints within an epoch"
-        )
+        add_options(parser)
         parser.link_arguments("preprocess", "model.init_args.preprocess", compute_fn=_plain)
         parser.link_arguments("preprocess", "data.init_args.preprocess", compute_fn=_plain)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_seed)
@@ -111,24 +73,39 @@ class AvzooCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's own, less `predict` (which is `avzoo predict`), plus `extract`."""
+        """Lightning's own, less `predict` (which is `avzoo predict`), plus `extract`, `shard` and `lr`."""
         known = LightningCLI.subcommands()
-        return {key: known[key] for key in ("fit", "validate", "test")} | {"extract": {"model", "datamodule"}}
+        ours = {key: {"model", "datamodule"} for key in ("extract", "shard", "lr")}
+        return {key: known[key] for key in ("fit", "validate", "test")} | ours
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer whose checkpoints are whole, and that leaves the sharing of batches to the data that can."""
-        options = self.config_init[self.subcommand]["trainer"]
+        config = self.config_init[self.subcommand]
+        options, limit = config["trainer"], config["limit"]
+        kwargs |= smoke.limited(limit)
+        if limit and isinstance(self.datamodule, AVDataModule):
+            smoke.leave_few(self.datamodule, limit)
         if options["logger"] is None:
             kwargs["logger"] = False  # `before_fit` gives it one, in the run's folder
-        kwargs["callbacks"] = [*(options["callbacks"] or []), WholeBatch()]
-        kwargs["plugins"] = [*_listed(options["plugins"]), BundlesToo()]
-        if isinstance(self.datamodule, AVDataModule):
+        whole, given = WholeBatch(), list(options["callbacks"] or [])
+        if self.subcommand == "lr":
+            kwargs |= rate.OPTIONS
+            given = [callback for callback in given if not isinstance(callback, Checkpoint | EarlyStopping)]
+        elif options["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in given):
+            given.append(Progress(config["monitor"]))
+        kwargs["callbacks"] = [*given, whole]
+        kwargs["plugins"] = [*_listed(options["plugins"]), BundlesToo(), whole, *slurm.environments()]
+        if isinstance(self.datamodule, AVDataModule | places365.Places365):
             kwargs["use_distributed_sampler"] = False
+        if options["default_root_dir"] is None:  # where Lightning, under Slurm, would go on from other runs' hpc_ckpt_*
+            kwargs["default_root_dir"] = "runs"
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
         """Go on with the newest run of this recipe that is not finished, or start one in a folder of its own."""
         config = self.config_init[self.subcommand]
+        if config["track"] != "csv" and config["trainer"]["logger"]:
+            raise AvzooError(f"--track {config['track']} and --trainer.logger both name a logger: give one of them")
         if config["trainer"]["fast_dev_run"]:
             self._init_from()
             return
@@ -139,44 +116,66 @@ class AvzooCLI(LightningCLI):
             config["ckpt_path"] = str(run.checkpoint)
             if self.trainer.is_global_zero:
                 print(f"going on from {run.checkpoint} (`--resume false` starts anew)")
-        if config["trainer"]["logger"] is None:
-            name, version = run.folder.parent.name, run.folder.name
-            self.trainer.logger = logger = CSVLogger("runs", name=name, version=version)
-            if self.trainer.is_global_zero:
-                keep_metrics(run, logger)
-        monitor = config["monitor"]
-        best = ModelCheckpoint(
-            run.checkpoints,
-            monitor=monitor,
-            mode="min" if monitor.endswith("loss") else "max",
-            filename="best",
-            enable_version_counter=False,
-        )
+        facts = tracking.facts(run, recipe.text())
+        try:
+            own_loggers = tracking.open_loggers(config["track"], run, first=self.trainer.is_global_zero)
+        except AvzooError:
+            run.release()
+            raise
+        self.trainer.loggers = [*own_loggers, *self.trainer.loggers]
+        bar = self.trainer.progress_bar_callback
+        if isinstance(bar, Progress):
+            bar.run = f"{facts['recipe']}/{facts['run']}"
+        self.best, self.record = Best(run, config["monitor"]), tracking.Record(facts)
+        kept = [KeptBest(run, config["monitor"], config["keep_best"])] if config["keep_best"] > 1 else []
         own = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
         given = [callback for callback in config["trainer"]["callbacks"] or [] if isinstance(callback, Checkpoint)]
-        callbacks[:] = [*own, *given, best, Resumable(run, config["save_every"])]
+        callbacks[:] = [*own, self.record, *given, self.best, *kept, Resumable(run, config["save_every"])]
+
+    def before_lr(self) -> None:
+        """Start where a training would."""
+        self._init_from()
 
     def _choose_run(self, recipe: str) -> Run:
-        """The first process decides; those that it starts are told, others look for themselves, and it is checked."""
-        config, first = self.config_init[self.subcommand], self.trainer.is_global_zero
-        told = os.environ.get("AVZOO_RUN", "")
-        parent = Path("runs", self._recipe_name())
-        if not first and told:
-            folder, _, checkpoint = told.partition(os.pathsep)
-            run: Run | None = Run(Path(folder), Path(checkpoint) if checkpoint else None)
-        else:
-            run = unfinished(parent, recipe, alive=not first) if config["resume"] else None
-        if run is None or run.checkpoint is None:
-            self._init_from()
+        """The first process decides and tells the others.
+
+        Those that Lightning starts are told by the environment, those of `srun` or `torchrun` over the network.
+        """
+        strategy, first = self.trainer.strategy, self.trainer.is_global_zero
+        told = "" if first else os.environ.get("AVZOO_RUN", "")
+        environment = getattr(strategy, "cluster_environment", None)  # None for one process
+        meet = environment is not None and environment.creates_processes_externally and not told
+        if meet:
+            strategy.setup_environment()  # Lightning does so a moment later, which then changes nothing
+        run = self._decide_run(recipe) if first else None
+        if run is not None:
+            told = os.pathsep.join([str(run.folder), str(run.checkpoint or "")])
+            if not meet:
+                os.environ["AVZOO_RUN"] = told
+        if meet:
+            told = strategy.broadcast(told)
         if run is None:
-            run = start(parent, recipe) if first else Run(parent)
-        if first:
-            os.environ["AVZOO_RUN"] = os.pathsep.join([str(run.folder), str(run.checkpoint or "")])
+            folder, _, checkpoint = told.partition(os.pathsep)
+            if not folder:
+                raise AvzooError("nobody tells this process which run it is in: start all by `srun` or `torchrun`")
+            run = Run(Path(folder), Path(checkpoint) if checkpoint else None)
+            if run.checkpoint is None:
+                self._init_from()
         return run
 
+    def _decide_run(self, recipe: str) -> Run:
+        parent = Path("runs", self._recipe_name())
+        run = unfinished(parent, recipe) if self.config_init[self.subcommand]["resume"] else None
+        if run is None or run.checkpoint is None:
+            self._init_from()
+        return run or start(parent, recipe)
+
     def _recipe_name(self) -> str:
-        files = self.config[self.subcommand].get("config") or []
-        return Path(str(files[0])).stem if files else "run"
+        config = self.config[self.subcommand]
+        name = Path(str(config["config"][0])).stem if config.get("config") else "run"
+        return (
+            f"{name}-smoke" if config["limit"] else name
+        )  # other recipes begin with what `name` left, see `init_from`
 
     def _init_from(self) -> None:
         """Read what `init_from` names, before hours are spent; a resumed run has it already."""
@@ -189,33 +188,47 @@ class AvzooCLI(LightningCLI):
         model.take_over = lambda: print(f"init_from: {take_over(model, parents)}")  # type: ignore[method-assign]
 
     def after_fit(self) -> None:
+        """Conclude in the first process; `srun` ends all that are left a minute after the first end, so they wait."""
+        if self.trainer.is_global_zero:
+            self._conclude()
+        self.trainer.strategy.barrier()
+
+    def _conclude(self) -> None:
         """Say where the result is, and leave the best model as a bundle beside it."""
-        if not self.trainer.is_global_zero:
+        run = self.run
+        if run is None:  # fast_dev_run leaves nothing
             return
-        best = self.trainer.checkpoint_callback
-        if isinstance(best, ModelCheckpoint) and best.best_model_score is not None:
+        best, counts = self.best, None
+        if best.best_model_score is not None:
             where = Path(os.path.relpath(best.best_model_path))
             print(f"best {best.monitor} {float(best.best_model_score):.4f}: {where}")
-            recipe = where.parent.parent / "recipe.yaml"
-            if isinstance(self.model, AVModule) and recipe.exists():
+            if isinstance(self.model, AVModule):
                 model = bundle.read_training_checkpoint(where)
-                if isinstance(self.datamodule, SceneDataModule):
+                if model.task == "clip" and isinstance(self.datamodule, WindowDataModule | SceneDataModule):
                     calibrated = model.calibrate(self.datamodule.whole("val"))
                     print(calibrated, end="\n" if calibrated else "")
-                text = recipe.read_text(encoding="utf-8")
-                print(f"as a bundle: {bundle.write(recipe.parent / 'bundle', model, recipe=text, half=False)}")
-        if self.run is not None:
-            self.run.finish()
+                if isinstance(self.datamodule, AVDataModule):
+                    counts = report.confusion(model, self.datamodule, self.trainer.strategy.root_device)
+                text = (run.folder / "recipe.yaml").read_text(encoding="utf-8")
+                print(f"as a bundle: {bundle.write(run.folder / 'bundle', model, recipe=text, half=False)}")
+        classes = getattr(self.model, "classes", ())
+        picture = report.write_report(run.folder, self.record, str(best.monitor), counts=counts, classes=classes)
+        if picture is not None:
+            print(f"report: {picture}")
+        tracking.finish(self.trainer.loggers)
+        if limit := self.config_init[self.subcommand]["limit"]:
+            print(f"a smoke run of {limit} batches: its figures mean nothing")
+        run.finish()
 
     def after_test(self) -> None:
-        """Draw the confusion matrix; beside the checkpoint that was tested, if one was given."""
+        """Draw the confusion matrix: in the run's folder, here if what was tested is of none."""
         if not isinstance(self.model, AVModule) or self.model.confusion is None:
             return
         counts = self.model.confusion.compute()  # of all processes, so all take part
         if not self.trainer.is_global_zero:
             return
         given = self.config_init[self.subcommand]["ckpt_path"]
-        folder = Path(given) if given and Path(given).is_dir() else Path(given).parent.parent if given else Path()
+        folder = Path(given).parent.parent if given and Path(given).parent.name == "checkpoints" else Path()
         picture = plot.confusion(counts, self.model.classes, folder / "confusion.png")
         print(f"confusion matrix: {picture}")
 
@@ -265,8 +278,8 @@ NOISE = (
 
 def main(arguments: Sequence[str]) -> AvzooCLI:
     """Run `fit`, `validate`, `test` or `extract`; the CLI comes back with its trainer, model and data."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("pytorch.utilities.rank_zero", "fabric.utilities.seed", "fabric.utilities.distributed"):
+        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
     for message in NOISE:
         warnings.filterwarnings("ignore", message)
     set_loader("avzoo", read_recipe)

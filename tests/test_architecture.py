@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,15 @@ def test_imports_point_down(module: str) -> None:
     if room(module).partition(".")[0] in ("models", "data"):
         edges.discard(room(module).partition(".")[0])
     assert edges <= below(room(module)), f"avzoo.{module} imports {sorted(edges - below(room(module)))}"
+
+
+def test_no_modules_import_in_a_circle() -> None:
+    """Within a room, too; a package gathers its modules, and they do not ask it back."""
+    asks = {
+        module: {name for name in own_imports(path, types=False) if not f"{module}.".startswith(f"{name}.")} - {""}
+        for module, path in modules().items()
+    }
+    TopologicalSorter(asks).prepare()  # raises a CycleError that names them
 
 
 def test_models_and_data_never_import_one_another() -> None:

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from avzoo import backbones
 from avzoo.augment import view_seeds
-from avzoo.data import scenes as module
+from avzoo.data import column as module
 from avzoo.data.base import Item, Split
-from avzoo.data.scenes import Column, Examples, SceneBatches, SceneDataModule, SceneSet
+from avzoo.data.column import Column
+from avzoo.data.scenes import Examples, SceneBatches, SceneDataModule, SceneSet
 from avzoo.data.tau import TAU
 from avzoo.errors import AvzooError
 from avzoo.preprocess import Preprocess, normalise

@@ -48,6 +48,13 @@ def test_any_logger_leaves_recipe_and_checkpoints_together(
     assert said[0] == said[1]
 
 
+@pytest.mark.usefixtures("cheap_backbones")
+def test_a_fast_dev_run_leaves_nothing(rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli.main(["fit", *AVEMIX, "--data.root", str(rendered), *SMALL, "--trainer.fast_dev_run", "true"])
+    assert {path.name for path in tmp_path.iterdir()} == {"cache-of-cheap-features"}
+
+
 def test_a_checkpoint_without_a_recipe_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "some.ckpt").touch()
     with pytest.raises(DataNotFoundError, match="`--config`"):

@@ -9,12 +9,21 @@ if TYPE_CHECKING:
     from avzoo.data.ave import AVE
     from avzoo.data.base import AVDataModule, Item
     from avzoo.data.clips import Clips
+    from avzoo.data.sharded import Sharded
     from avzoo.data.synthetic import Synthetic
     from avzoo.data.tau import TAU
 
-__all__ = ["AVE", "TAU", "AVDataModule", "Clips", "Item", "Synthetic"]
+__all__ = ["AVE", "TAU", "AVDataModule", "Clips", "Item", "Sharded", "Synthetic"]
 
-_HOME = {"AVE": "ave", "AVDataModule": "base", "Clips": "clips", "Item": "base", "Synthetic": "synthetic", "TAU": "tau"}
+_HOME = {
+    "AVE": "ave",
+    "AVDataModule": "base",
+    "Clips": "clips",
+    "Item": "base",
+    "Sharded": "sharded",
+    "Synthetic": "synthetic",
+    "TAU": "tau",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,94 +9,25 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
-from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
-from avzoo.augment import view_seeds
-from avzoo.clip import MediaInfo, probe
-from avzoo.data.base import BACKGROUND, AVDataModule, Item, Split
+from avzoo.clip import probe
+from avzoo.data.base import BACKGROUND, Item, Split
 from avzoo.data.clip_table import ClipRow, assign_splits, read_clips, shared_groups
-from avzoo.data.events import EventDataModule, EventSet
-from avzoo.data.features import FeatureCache, Part, Source
-from avzoo.data.scenes import Crop, Examples, SceneDataModule
+from avzoo.data.scenes import Crop, Examples
+from avzoo.data.windows import Window, WindowDataModule
 from avzoo.errors import AnnotationError, AvzooError, ClassMismatchError, DataNotFoundError, MediaError, did_you_mean
-from avzoo.preprocess import Batch, Preprocess, Preprocessor, read_window
+from avzoo.preprocess import Preprocess
 
 Task = Literal["auto", "scenes", "events"]
-PHOTO_CODECS = frozenset({"mjpeg", "png", "webp", "gif", "bmp", "tiff", "heic"})
 
 
-@dataclass(frozen=True)
-class WindowSource(Source):
-    """A window of a file that begins at `start` s."""
-
-    start: float = 0.0
-
-
-@dataclass(frozen=True)
-class Window(Item):
-    """A window of a file, with all that happens in it.
-
-    Attributes:
-        offset: Where in the file it begins, s.
-        events: (label, start, end) of each event that touches it, s from the window's beginning, in order of start.
-    """
-
-    offset: float = 0.0
-    events: tuple[tuple[str, float, float], ...] = ()
-
-    @property
-    def source(self) -> WindowSource:
-        """The window that its features belong to."""
-        return WindowSource(self.id, self.path, self.audio, self.offset)
-
-
-class WindowCache(FeatureCache):
-    """The feature cache, of windows that begin anywhere in a file."""
-
-    def make(self, source: Source, parts: Collection[Part], preprocessor: Preprocessor) -> None:
-        """As `FeatureCache.make`, and a photo is refused: it has neither time nor sound."""
-        if is_photo(probe(source.path)):
-            raise MediaError(f"{source.path}: is a photo, not a video: remove it, or record a video instead")
-        if not isinstance(source, WindowSource) or source.start == 0:
-            super().make(source, parts, preprocessor)
-            return
-        modalities = {modality for modality, _ in parts}
-        clip = read_window(
-            source.path,
-            self.preprocess,
-            start=source.start,
-            on_missing_audio=self.on_missing_audio,
-            on_damage=self.on_damage,
-            audio="audio" in modalities,
-            visual="visual" in modalities,
-        )
-        for modality, view in parts:
-            seeds = view_seeds(source.id, view, len(clip.frames)) if view else None
-            features = preprocessor.audio(clip) if modality == "audio" else preprocessor.visual(clip, seeds)
-            target = self.path(source, modality, view)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = target.with_suffix(f".{os.getpid()}.tmp")
-            save_file({"features": features.cpu().contiguous()}, unfinished, {"stamp": self._stamp(source, modality)})
-            unfinished.replace(target)
-
-
-def is_photo(info: MediaInfo) -> bool:
-    """Whether a file is one picture, whatever its name ends in."""
-    return info.video_codec in PHOTO_CODECS and not info.has_audio and info.duration == 0
-
-
-class Clips(AVDataModule):
+class Clips(WindowDataModule):
     """One's own clips.
 
     Args:
@@ -169,11 +100,12 @@ class Clips(AVDataModule):
                 f'task={task!r}, val_fraction={val_fraction}: expected "auto", "scenes" or "events", and a share'
                 " between 0 and 1"
             )
-        self.cache = WindowCache(self.preprocess, folder=cache, on_missing_audio=on_missing_audio, on_damage=on_damage)
-        self.root, self.val_fraction, self.streams = Path(root), val_fraction, streams
+        self.root, self.val_fraction = Path(root), val_fraction
         self._given_task, self._given_classes = task, classes
-        self._of_scenes: dict[str, Any] = {"examples": examples, "crop": crop, "streams": streams}
-        self._of_events: dict[str, Any] = {"swap": swap, "reverse": reverse}
+        self.options = {
+            "scenes": {"examples": examples, "crop": crop, "streams": streams},
+            "events": {"swap": swap, "reverse": reverse},
+        }
 
     @functools.cached_property
     def rows(self) -> list[ClipRow]:
@@ -253,17 +185,10 @@ class Clips(AVDataModule):
                 " back for validation: add files, or declare the split of some as val"
             )
 
-    def _check_options(self) -> None:
-        """Refuse options of the other task, which would do nothing."""
-        neutral = {"examples": "clip", "crop": "picture", "streams": 1, "swap": 0.0, "reverse": 0.0}
-        for name, value in (self._of_scenes if self.task == "events" else self._of_events).items():
-            if value != neutral[name]:
-                raise AvzooError(f"{name}={value!r} is not for {self.task}, as which {self.root} is read: leave it out")
-
     @functools.cached_property
     def _windows(self) -> dict[Split, list[Window]]:
         self._check_counts()
-        self._check_options()
+        self.check_options()
         by_file: dict[Path, list[ClipRow]] = defaultdict(list)
         for row in self.rows:
             by_file[row.path].append(row)
@@ -304,18 +229,6 @@ class Clips(AVDataModule):
             windows.append(Window(key, id_, path, *main, None, start, events))
         return windows
 
-    @functools.cached_property
-    def _machinery(self) -> _Scenes | _Events:
-        """What makes batches: that of scenes or that of events."""
-        common: dict[str, Any] = {"batch_size": self.batch_size, "views": self.views, "seed": self.seed}
-        machinery: _Scenes | _Events
-        if self.task == "scenes":
-            machinery = _Scenes(self.preprocess, **common, **self._of_scenes)
-        else:
-            machinery = _Events(self.preprocess, **common, **self._of_events)
-        machinery.clips, machinery.cache, machinery.sets = self, self.cache, self.sets
-        return machinery
-
     def items(self, split: Split) -> list[Item]:
         """The windows of a split, file by file."""
         if not self._windows[split]:
@@ -325,82 +238,7 @@ class Clips(AVDataModule):
             )
         return list(self._windows[split])
 
-    def extract(self, splits: Sequence[Split]) -> None:
-        """Extract what is missing; a test split need not be there."""
-        super().extract([split for split in splits if split != "test" or self._windows["test"]])
-
-    def dataset(self, split: Split, items: Sequence[Item]) -> Dataset[Batch]:
-        """See `SceneDataModule` and `EventDataModule`."""
-        return self._machinery.dataset(split, items)
-
-    def batches(self, split: Split) -> Sampler[Any]:
-        """See `SceneDataModule` and `EventDataModule`."""
-        return self._machinery.batches(split)
-
-    def audio_statistics(self) -> tuple[Tensor, Tensor]:
-        """See `SceneDataModule`; of events there are none.
-
-        Raises:
-            AvzooError: If these are events.
-        """
-        return self._scenes().audio_statistics()
-
-    def whole(self, split: Split) -> Batch:
-        """See `SceneDataModule`; of events there is none.
-
-        Raises:
-            AvzooError: If these are events.
-        """
-        return self._scenes().whole(split)
-
-    def _scenes(self) -> _Scenes:
-        if isinstance(self._machinery, _Events):
-            raise AvzooError(f"{self.root} is read as events, which no model of scenes learns from: set task to scenes")
-        return self._machinery
-
-
-class _Scenes(SceneDataModule):
-    """Batches of scenes, of another module's rows."""
-
-    clips: Clips
-
     @property
-    def classes(self) -> list[str]:
-        return self.clips.classes
-
-    def items(self, split: Split) -> list[Item]:
-        return self.clips.items(split)
-
-
-class _Events(EventDataModule):
-    """Batches of events, of another module's rows; a window may hold several."""
-
-    clips: Clips
-
-    @property
-    def classes(self) -> list[str]:
-        return self.clips.classes
-
-    def items(self, split: Split) -> list[Item]:
-        return self.clips.items(split)
-
-    def dataset(self, split: Split, items: Sequence[Item]) -> EventSet:
-        events = super().dataset(split, items)
-        windows = [item for item in items if isinstance(item, Window)]
-        events.label = torch.stack([window_labels(window, self.classes, self.preprocess) for window in windows])
-        return events
-
-
-def window_labels(window: Window, classes: Sequence[str], preprocess: Preprocess) -> Tensor:
-    """The class of every segment, int64 `[segments]`: the last to begin of the events that cover its middle.
-
-    >>> p = Preprocess(audio_backbone="vggish", visual_backbone="tf_efficientnet_lite0")
-    >>> w = Window("a", "a", Path("a.mp4"), "bell", events=(("bell", 1.0, 6.0), ("siren", 4.0, 8.0)))
-    >>> window_labels(w, ["bell", "siren", "background"], p).tolist()
-    [2, 0, 0, 0, 1, 1, 1, 1, 2, 2]
-    """
-    middle = (torch.arange(preprocess.segments) + 0.5) * preprocess.segment_seconds
-    label = torch.full((preprocess.segments,), len(classes) - 1)
-    for name, start, end in window.events:
-        label[(middle >= start) & (middle < end)] = classes.index(name)
-    return label
+    def available(self) -> tuple[Split, ...]:
+        """A test split need not be there."""
+        return ("train", "val", "test") if self._windows["test"] else ("train", "val")

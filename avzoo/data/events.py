@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from avzoo.data.base import AVDataModule, Item, Split
+from avzoo.data.base import AVDataModule, Item, Split, evenly
+from avzoo.data.column import Column
 from avzoo.preprocess import Batch, Preprocess
 
 
@@ -48,7 +49,7 @@ def segment_labels(item: Item, classes: Sequence[str], preprocess: Preprocess) -
 
 
 class EventSet(Dataset[Batch]):
-    """A split in memory; indexed by a whole batch at a time.
+    """A split, indexed by a whole batch at a time.
 
     Args:
         audio: `[clips, segments, ...]`.
@@ -60,7 +61,13 @@ class EventSet(Dataset[Batch]):
     """
 
     def __init__(
-        self, audio: Tensor, visual: Tensor, clip: Tensor, label: Tensor, ids: list[str], background: int
+        self,
+        audio: Tensor | Column,
+        visual: Tensor | Column,
+        clip: Tensor,
+        label: Tensor,
+        ids: Sequence[str],
+        background: int,
     ) -> None:
         self.audio, self.visual, self.clip, self.label, self.ids = audio, visual, clip, label, ids
         self.background = background
@@ -108,6 +115,7 @@ class EventBatches(Sampler[Draw]):
         shuffle: Whether this is training; what follows is read only then.
         views: One of these many views of each item is drawn.
         category: The class of each item, int64 `[items]`, by which partners are found.
+        balanced: Whether each class is drawn equally often, see `evenly`.
         swap: Share of the rows that get another item's pictures; half as many get another's sound.
         reverse: Share of the rows that run backwards.
         seed: Of all randomness.
@@ -121,12 +129,13 @@ class EventBatches(Sampler[Draw]):
         shuffle: bool = False,
         views: int = 1,
         category: Tensor | None = None,
+        balanced: bool = False,
         swap: float = 0.0,
         reverse: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.items, self.batch_size, self.shuffle, self.views, self.seed = items, batch_size, shuffle, views, seed
-        self.category, self.swap, self.reverse = category, swap, reverse
+        self.category, self.balanced, self.swap, self.reverse = category, balanced, swap, reverse
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -137,20 +146,23 @@ class EventBatches(Sampler[Draw]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Draw]:
-        rows = self._varied() if self.shuffle else [Row(item) for item in range(self.items)]
+        columns = self._varied() if self.shuffle else (torch.arange(self.items),)
         self.epoch += 1
         for start in range(0, self.items, self.batch_size):
-            yield rows[start : start + self.batch_size]
+            rows = zip(*(column[start : start + self.batch_size].tolist() for column in columns), strict=True)
+            yield [Row(*row) for row in rows]
 
-    def _varied(self) -> list[Row]:
+    def _varied(self) -> tuple[Tensor, ...]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.items, generator=generator)
+        if self.balanced and self.category is not None:
+            order = evenly(self.category, generator)
+        else:
+            order = torch.randperm(self.items, generator=generator)
         views = torch.randint(self.views, (self.items,), generator=generator)
         pictures = self._partners(order, self.swap, generator)
         sounds = self._partners(order, self.swap / 2, generator)
         backwards = torch.rand(self.items, generator=generator) < self.reverse
-        columns = (column.tolist() for column in (order, views, pictures, sounds, backwards))
-        return [Row(*row) for row in zip(*columns, strict=True)]
+        return order, views, pictures, sounds, backwards
 
     def _partners(self, order: Tensor, share: float, generator: torch.Generator) -> Tensor:
         """For each item in `order` another of its class, drawn at random, or -1 in all but a `share` of the rows."""
@@ -182,6 +194,8 @@ class EventDataModule(AVDataModule):
         on_missing: See `AVDataModule`.
         seed: See `AVDataModule`.
     """
+
+    task = "events"
 
     def __init__(
         self,
@@ -236,8 +250,9 @@ class EventDataModule(AVDataModule):
             len(events),
             self.batch_size,
             shuffle=split == "train",
-            views=events.visual.shape[1],
+            views=self.cached_views(split),
             category=events.category,
+            balanced=self.balanced,
             swap=self.swap,
             reverse=self.reverse,
             seed=self.seed,

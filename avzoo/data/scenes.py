@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,42 +11,13 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from avzoo.augment import view_seeds
-from avzoo.data.base import AVDataModule, Item, Split
+from avzoo.data.base import AVDataModule, Item, Split, evenly
+from avzoo.data.column import Column
 from avzoo.errors import AvzooError
 from avzoo.preprocess import Batch, Preprocess
 
 Examples = Literal["clip", "second", "pair"]
 Crop = Literal["picture", "column", "legacy"]
-IN_MEMORY = 4 << 30  # bytes; what is larger is read from the cache's files, row by row
-
-
-class Column:
-    """One modality of many clips, `[clips, views, segments, ...]`: in memory where it fits, else read when asked for.
-
-    Args:
-        read: `(clip, view, segments) -> [segments, ...]`, from the cache.
-        clips: How many there are.
-        views: Of each.
-    """
-
-    def __init__(self, read: Callable[[int, int, slice], Tensor], clips: int, views: int = 1) -> None:
-        self.read = read
-        first = read(0, 0, slice(None))
-        self.shape = first.shape
-        self.memory: Tensor | None = None
-        if first.nbytes * clips * views <= IN_MEMORY:
-            self.memory = first.new_empty(clips, views, *first.shape)
-            for clip in range(clips):
-                for view in range(views):
-                    self.memory[clip, view] = read(clip, view, slice(None))
-
-    def take(self, clips: Tensor, views: Tensor, start: Tensor, count: int) -> Tensor:
-        """From each row's clip and view `count` segments from `start` on, `[rows, count, ...]`."""
-        if self.memory is not None:
-            segments = start[:, None] + torch.arange(count)
-            return self.memory[clips[:, None], views[:, None], segments]
-        rows = zip(clips.tolist(), views.tolist(), start.tolist(), strict=True)
-        return torch.stack([self.read(clip, view, slice(first, first + count)) for clip, view, first in rows])
 
 
 class SceneSet(Dataset[Batch]):
@@ -63,7 +34,7 @@ class SceneSet(Dataset[Batch]):
     """
 
     def __init__(
-        self, audio: Column, visual: Column, label: Tensor, ids: list[str], *, examples: Examples, live: bool
+        self, audio: Column, visual: Column, label: Tensor, ids: Sequence[str], *, examples: Examples, live: bool
     ) -> None:
         self.audio, self.visual, self.label, self.ids = audio, visual, label, ids
         self.examples, self.live = examples, live
@@ -144,6 +115,7 @@ class SceneBatches(Sampler[Tensor]):
         every: Whether each item gives a row for every place, or one at random.
         views: Of each item one is drawn; 0 gives a new one every epoch.
         streams: How many independent orders a batch joins: 2 is what mixup wants, `2 * batch_size` rows.
+        category: The class of each item, int64 `[items]`, of which each is then drawn equally often, see `evenly`.
         seed: Of all randomness.
     """
 
@@ -156,10 +128,11 @@ class SceneBatches(Sampler[Tensor]):
         every: bool = False,
         views: int = 1,
         streams: int = 1,
+        category: Tensor | None = None,
         seed: int = 0,
     ) -> None:
         self.items, self.batch_size, self.places, self.every = items, batch_size, places, every
-        self.views, self.streams, self.seed = views, streams, seed
+        self.views, self.streams, self.category, self.seed = views, streams, category, seed
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -183,11 +156,11 @@ class SceneBatches(Sampler[Tensor]):
             yield torch.cat([rows[start : start + self.batch_size] for rows in orders])
 
     def _shuffled(self, places: Tensor, generator: torch.Generator) -> Tensor:
+        items = torch.arange(self.items) if self.category is None else evenly(self.category, generator)
         if self.every:
-            items = torch.arange(self.items).repeat_interleave(len(places))
+            items = items.repeat_interleave(len(places))
             place = places.repeat(self.items)
         else:
-            items = torch.arange(self.items)
             place = places[torch.randint(len(places), (self.items,), generator=generator)]
         view = torch.full_like(items, self.epoch + 1)
         if self.views:
@@ -220,6 +193,8 @@ class SceneDataModule(AVDataModule):
     Raises:
         AvzooError: If an option does not go with the signal path.
     """
+
+    task = "scenes"
 
     def __init__(
         self,
@@ -292,6 +267,7 @@ class SceneDataModule(AVDataModule):
             every=self.examples == "pair",
             views=self.views,
             streams=self.streams,
+            category=scenes.label if self.balanced else None,
             seed=self.seed,
         )
 

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avzoo.metrics import SegmentAccuracy
 from avzoo.models.base import AVModule, with_zeros
 from avzoo.preprocess import Preprocess
 
@@ -40,9 +39,7 @@ class SegmentMLP(AVModule):
         lr: float = 1e-3,
         preprocess: Preprocess | Mapping[str, Any] | None = None,
     ) -> None:
-        with torch.device("cpu"):  # as in the base: metrics count for real, wherever the network is built
-            metrics = {"segment_accuracy": SegmentAccuracy()}
-        super().__init__(classes, preprocess, metrics)
+        super().__init__(classes, preprocess)
         classes, preprocess = self.classes, self.preprocess.to_dict()  # plain JSON types, as checkpoints keep them
         self.save_hyperparameters()
         self.lr, self.input_forms = lr, ([audio_dim], [visual_dim])

@@ -16,31 +16,31 @@ class ImageEncoder(nn.Module):
     Args:
         preprocess: Names the network, its pooling and its normalisation.
         frozen: No gradient, always in eval mode: batch statistics stay as they are, stochastic depth is off.
+        batch_statistics: In training mode batch norms take those of the batch, as for large batches of unlike pictures.
+            Otherwise they keep the pretrained ones: a batch of a few clips, whose frames are alike, would spoil them
+            (chosen; the paper's VGG16 has none).
 
     Raises:
         AvzooError: If the pictures are none of that network's (`visual_kind` is not "image").
     """
 
-    def __init__(self, preprocess: Preprocess, *, frozen: bool = False) -> None:
+    def __init__(self, preprocess: Preprocess, *, frozen: bool = False, batch_statistics: bool = False) -> None:
         super().__init__()
         if preprocess.visual_kind != "image":
             raise AvzooError(
                 f"a model that owns its backbone reads visual_kind='image', not {preprocess.visual_kind!r}"
             )
-        self.preprocess, self.frozen = preprocess, frozen
+        self.preprocess, self.frozen, self.batch_statistics = preprocess, frozen, batch_statistics
         self.network = backbones.architecture(preprocess.visual_backbone, preprocess.pool)
         if frozen:
             self.requires_grad_(False)
+        self.train()
 
     def train(self, mode: bool = True) -> ImageEncoder:
-        """Training mode, which a frozen encoder ignores, and so does every batch norm.
-
-        A batch holds a few clips, whose frames are alike: it would spoil the pretrained statistics (chosen; the
-        paper's VGG16 has none).
-        """
+        """Training mode, which a frozen encoder ignores, and so may its batch norms."""
         super().train(mode and not self.frozen)
         for module in self.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not self.batch_statistics:
                 module.eval()
         return self
 

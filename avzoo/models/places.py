@@ -68,7 +68,7 @@ class PlacesClassifier(L.LightningModule):
             raise AvzooError(f"classes must be two or more names, got {classes}")
         self.save_hyperparameters()
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
-        self.encoder = ImageEncoder(p)
+        self.encoder = ImageEncoder(p, batch_statistics=True)
         self.scores = nn.Linear(backbones.feature_dim(p.visual_backbone, p.pool), len(classes))
         self.loss = MeanMetric()
         self.accuracy = MulticlassAccuracy(len(classes), average="micro")

@@ -30,7 +30,6 @@ from torch import Tensor, nn
 from avzoo import backbones
 from avzoo.audio.gammatone import scale_crop
 from avzoo.errors import AvzooError
-from avzoo.metrics import ClipAccuracy, MacroAccuracy, MacroLogLoss, SegmentAccuracy
 from avzoo.models.base import AVModule
 from avzoo.models.image_encoder import ImageEncoder
 from avzoo.preprocess import Batch, Preprocess
@@ -256,14 +255,7 @@ class SECRNNFusion(AVModule):
             preprocess = Preprocess(
                 audio_kind="gammatone", fps=5, visual_kind="image", visual_backbone="vgg16.tv_in1k", pool="max"
             )
-        with torch.device("cpu"):  # as in the base: metrics count for real, wherever the network is built
-            metrics = {
-                "segment_accuracy": SegmentAccuracy(),
-                "clip_accuracy": ClipAccuracy(),
-                "macro_accuracy": MacroAccuracy(len(classes)),
-                "macro_log_loss": MacroLogLoss(len(classes)),
-            }
-        super().__init__(classes, preprocess, metrics)
+        super().__init__(classes, preprocess)
         p = self.preprocess
         owner = p.visual_kind == "image" and stage != "audio"
         steps = FusionNetwork.steps(p.frames)

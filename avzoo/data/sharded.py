@@ -1,0 +1,348 @@
+"""Sharded: a dataset that `avzoo shard` packed, from a folder or a URL, trained as the one it was packed from.
+
+Order, partners, views and labels are those of the original. Features are read from the shards batch by batch, so that
+memory stays flat; from clips and frames they are extracted into the feature cache first, under the record's sha256.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from avzoo.augment import AUGMENT_VERSION
+from avzoo.clip import Clip
+from avzoo.data.base import Item, Split, Task
+from avzoo.data.column import Column
+from avzoo.data.events import EventSet
+from avzoo.data.features import FeatureCache, Modality, Source, View
+from avzoo.data.scenes import Crop, Examples, SceneSet
+from avzoo.data.windows import Window, WindowDataModule
+from avzoo.errors import AvzooError, DataNotFoundError, MediaError
+from avzoo.preprocess import Batch, Preprocess
+from avzoo.shards.packing import view_member
+from avzoo.shards.reading import Shards
+from avzoo.shards.records import read_array
+
+AT_ONCE = 1 << 16  # rows whose labels are made in one go
+
+
+@dataclass(frozen=True)
+class ShardSource(Source):
+    """A clip in a shard: `row` is its number in the index."""
+
+    row: int = 0
+
+
+@dataclass(frozen=True)
+class ShardWindow(Window):
+    """A row of the index as an item; `path` is its shard."""
+
+    row: int = 0
+
+    @property
+    def source(self) -> ShardSource:
+        """The record that its features belong to."""
+        return ShardSource(self.id, self.path, None, self.offset, self.row)
+
+
+class Rows(Sequence[Item]):
+    """The items of a split, each made when it is asked for: the index stays on disk."""
+
+    def __init__(self, shards: Shards, rows: range) -> None:
+        self.shards, self.rows = shards, rows
+        self.classes: list[str] = shards.facts["classes"]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> ShardWindow: ...
+    @overload
+    def __getitem__(self, place: slice) -> Rows: ...
+    def __getitem__(self, place: int | slice) -> ShardWindow | Rows:
+        if isinstance(place, slice):
+            return Rows(self.shards, self.rows[place])
+        row, index = self.rows[place], self.shards.index
+        events = tuple((self.classes[label], start, end) for label, start, end in index.events(row))
+        longest = max(events, key=lambda event: event[2] - event[1])
+        path = Path(self.shards.root, self.shards.names[index.shard(row)])
+        return ShardWindow(index.key(row), index.id(row), path, *longest, None, index.start(row), events, row)
+
+
+class Ids(Sequence[str]):
+    """The ids of some rows, read when asked for."""
+
+    def __init__(self, shards: Shards, rows: Sequence[int]) -> None:
+        self.shards, self.rows = shards, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.shards.index.id(self.rows[place])
+
+
+class ShardCache(FeatureCache):
+    """The features of packed clips: in the shards themselves, or else in the cache, by what the record holds."""
+
+    def __init__(self, shards: Shards, preprocess: Preprocess, **options: Any) -> None:
+        super().__init__(preprocess, **options)
+        self.shards = shards
+
+    def source(self, row: int) -> ShardSource:
+        """The clip of a row."""
+        index = self.shards.index
+        path = Path(self.shards.root, self.shards.names[index.shard(row)])
+        return ShardSource(index.id(row), path, None, index.start(row), row)
+
+    def path(self, source: Source, modality: Modality, view: int = 0) -> Path:
+        """Named by the record's sha256: wherever the shards lie, its features are found again."""
+        sha256 = self.shards.index.sha256(_row(source))
+        suffix = f"+{source.start:g}@{view}" + (f"-{AUGMENT_VERSION}" if view else "")
+        return self.folders[modality] / f"shards-{sha256[:2]}" / f"{sha256}{suffix}.safetensors"
+
+    def _stamp(self, source: Source, modality: Modality) -> str:  # noqa: ARG002 - the record is in the name
+        return " ".join([self.on_missing_audio, self.on_damage] if modality == "audio" else [self.on_damage])
+
+    def missing(self, source: Source, views: int) -> list[View]:
+        """Nothing where features were packed."""
+        return [] if self.shards.content == "features" else super().missing(source, views)
+
+    def read(self, source: Source, modality: Modality, view: int = 0, segments: slice = slice(None)) -> Tensor:
+        """The features of some segments, `[segments, ...]`."""
+        if self.shards.content != "features":
+            return super().read(source, modality, view, segments)
+        return self.packed(_row(source), modality, view, segments)
+
+    def packed(self, row: int, modality: Modality, view: int, segments: slice) -> Tensor:
+        """Features that were packed."""
+        record = self.shards.read(row)
+        return torch.from_numpy(read_array(record["audio.npy" if modality == "audio" else view_member(view)])[segments])
+
+    def clip(self, source: Source, modalities: Collection[Modality]) -> Clip:
+        """The decoded frames, or the media file decoded now."""
+        record = self.shards.read(_row(source))
+        said = json.loads(bytes(record["json"]))
+        if self.shards.content == "frames":
+            return Clip(
+                frames=torch.from_numpy(read_array(record["frames.npy"])).permute(0, 3, 1, 2),
+                frame_times=torch.tensor(self.preprocess.frame_times(), dtype=torch.float64),
+                waveform=torch.from_numpy(read_array(record["audio.npy"])),
+                sample_rate=said["sample_rate"],
+                id=source.id,
+                start=source.start,
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            files = {kind: Path(folder, f"{kind}.{said['media'][kind]}") for kind in said["media"]}
+            for kind, file in files.items():
+                file.write_bytes(record[said["media"][kind]])
+            try:
+                return super().clip(replace(source, path=files["video"], audio=files.get("audio")), modalities)
+            except MediaError as error:
+                raise MediaError(str(error).replace(f"{folder}/", f"{source.path}, {source.id}: ")) from error
+
+
+class Reader:
+    """What `Column` asks for; a process that reads batches ahead gets a copy."""
+
+    def __init__(self, cache: ShardCache, rows: Sequence[int]) -> None:
+        self.cache, self.rows = cache, rows
+
+    def read(self, modality: Modality, clip: int, view: int, segments: slice) -> Tensor:
+        """The features of some segments, `[segments, ...]`."""
+        row = self.rows[clip]
+        if self.cache.shards.content == "features":
+            return self.cache.packed(row, modality, view, segments)
+        return self.cache.read(self.cache.source(row), modality, view, segments)
+
+    def ahead(self, clips: list[int]) -> None:
+        """Bring the records of a batch."""
+        self.cache.shards.fetch(self.rows[clip] for clip in clips)
+
+
+def _row(source: Source) -> int:
+    if not isinstance(source, ShardSource):
+        raise AvzooError(f"{source.path}: is in no shard")
+    return source.row
+
+
+class Sharded(WindowDataModule):
+    """A dataset in shards, of scenes or of events as they were packed.
+
+    Args:
+        root: Its folder, or a URL: `s3://bucket/folder`, `gs://...`, `https://...`, whatever fsspec knows.
+        cache_size: GB that shards from a URL may take on this machine, see `avzoo.shards.Shards`.
+        loaders: Processes that read batches ahead, for shards that are far away; the batches are the same.
+        preprocess: The numbers of the signal path, on which what was packed must not depend otherwise.
+        examples: Of scenes: what training takes, see `SceneDataModule`.
+        crop: Of scenes: where a second may begin, see `SceneDataModule`.
+        streams: Of scenes: 2 for mixup, see `SceneDataModule`.
+        swap: Of events: share of training clips with another clip's pictures or sound, see `EventDataModule`.
+        reverse: Of events: share of training clips that run backwards.
+        batch_size: Windows, seconds or pairs a step.
+        views: Views of a training picture, see `AVDataModule`; of features at most as many as were packed.
+        cache: Where features of clips and frames are kept, and what comes from a URL; default `$AVZOO_CACHE`, else
+            `~/.cache/avzoo`.
+        workers: Processes that extract features; 0 uses this one, None takes one per CPU core.
+        device: Where the backbones run while extracting.
+        on_missing_audio: What to do with a clip without sound: "error" or "silence".
+        on_damage: What to do with a clip that is cut short: "error" or "pad".
+        on_missing: What to do with clips that cannot be read: "error" or "skip".
+        seed: Of the order of training.
+
+    Raises:
+        DataNotFoundError: If there are no finished shards.
+        AvzooError: If they were made with other numbers, or an option is of the other task.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        cache_size: float = 100.0,
+        loaders: int = 0,
+        preprocess: Preprocess | Mapping[str, Any] | None = None,
+        examples: Examples = "clip",
+        crop: Crop = "picture",
+        streams: int = 1,
+        swap: float = 0.0,
+        reverse: float = 0.0,
+        batch_size: int = 32,
+        views: int = 1,
+        cache: Path | None = None,
+        workers: int | None = None,
+        device: str = "cpu",
+        on_missing_audio: Literal["error", "silence"] = "error",
+        on_damage: Literal["error", "pad"] = "error",
+        on_missing: Literal["error", "skip"] = "error",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            preprocess,
+            batch_size=batch_size,
+            views=views,
+            cache=cache,
+            workers=workers,
+            device=device,
+            on_missing_audio=on_missing_audio,
+            on_damage=on_damage,
+            on_missing=on_missing,
+            seed=seed,
+        )
+        self.root, self.loaders = root, loaders
+        self.options = {
+            "scenes": {"examples": examples, "crop": crop, "streams": streams},
+            "events": {"swap": swap, "reverse": reverse},
+        }
+        self._stored: dict[str, Any] = {
+            "cache": cache and cache / "shards",
+            "cache_size": round(cache_size * 1e9),
+        }
+        self._extracted: dict[str, Any] = {
+            "folder": cache,
+            "on_missing_audio": on_missing_audio,
+            "on_damage": on_damage,
+        }
+
+    @functools.cached_property
+    def shards(self) -> Shards:
+        """What was packed, compared with what is wanted when it is first looked at."""
+        shards = Shards(self.root, **self._stored)
+        shards.check(self.preprocess)
+        if shards.content == "features" and self.cached_views("train") > shards.facts["views"]:
+            raise AvzooError(
+                f"views={self.views}: {self.root} holds {shards.facts['views']}: set views to that, or pack more"
+            )
+        self.cache = ShardCache(shards, self.preprocess, **self._extracted)  # all that reads it has asked for rows
+        return shards
+
+    @property
+    def task(self) -> Task:
+        """What was packed."""
+        task: Task = self.shards.facts["task"]
+        return task
+
+    @property
+    def classes(self) -> list[str]:
+        """The label order of what was packed."""
+        return list(self.shards.facts["classes"])
+
+    @property
+    def available(self) -> tuple[Split, ...]:
+        """The splits that were packed."""
+        return tuple(self.shards.splits)
+
+    def items(self, split: Split) -> Rows:
+        """The rows of a split."""
+        if split not in self.shards.splits:
+            raise DataNotFoundError(f"{self.root} has no {split} shards, only {', '.join(self.shards.splits)}")
+        self.check_options()
+        return Rows(self.shards, self.shards.splits[split])
+
+    def extract(self, splits: Sequence[Split]) -> None:
+        """Extract what is missing; nothing to do where features were packed."""
+        if self.shards.content != "features":
+            super().extract(splits)
+
+    def load(self, split: Split) -> Dataset[Batch]:
+        """A split, whose features stay where they are until a batch wants them."""
+        return self.dataset(split, self.items(split)) if self.shards.content == "features" else super().load(split)
+
+    def dataset(self, split: Split, items: Sequence[Item]) -> Dataset[Batch]:
+        """Some rows; what they are is as `SceneDataModule` and `EventDataModule` have it."""
+        rows = items.rows if isinstance(items, Rows) else [_row(item.source) for item in items]
+        reader = Reader(ShardCache(self.shards, self.preprocess, **self._extracted), rows)
+        ahead = reader.ahead if self.shards.content == "features" else None
+        audio = Column(functools.partial(reader.read, "audio"), len(rows), memory=0, ahead=ahead)
+        views = self.cached_views(split)
+        visual = Column(functools.partial(reader.read, "visual"), len(rows), views, memory=0, ahead=ahead)
+        ids = Ids(self.shards, rows)
+        if self.task == "events":
+            label = segment_labels(self.shards, np.asarray(rows), self.preprocess)
+            return EventSet(audio, visual, torch.arange(len(rows)), label, ids, len(self.classes) - 1)
+        return SceneSet(
+            audio,
+            visual,
+            scene_labels(self.shards, np.asarray(rows)),
+            ids,
+            examples=self.options["scenes"]["examples"] if split == "train" else "clip",
+            live=split == "train" and self.preprocess.visual_kind == "image",
+        )
+
+
+def scene_labels(shards: Shards, rows: NDArray[np.int64]) -> Tensor:
+    """The class of some rows of scenes, int64 `[rows]`."""
+    columns = shards.index.columns
+    return torch.from_numpy(columns["label"][columns["event_end"][rows] - 1].astype(np.int64))
+
+
+def segment_labels(shards: Shards, rows: NDArray[np.int64], preprocess: Preprocess) -> Tensor:
+    """The class of every segment of some rows, int64 `[rows, segments]`, as `window_labels` has it, of many at once."""
+    parts = [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)]
+    return torch.cat([_segment_labels(shards, part, preprocess) for part in parts])
+
+
+def _segment_labels(shards: Shards, rows: NDArray[np.int64], preprocess: Preprocess) -> Tensor:
+    columns = shards.index.columns
+    end = columns["event_end"]
+    first, last = np.where(rows > 0, end[rows - 1], 0), end[rows]
+    middle = (torch.arange(preprocess.segments) + 0.5) * preprocess.segment_seconds
+    label = torch.full((len(rows), preprocess.segments), len(shards.facts["classes"]) - 1)
+    for number in range(int((last - first).max())):  # the later of two events covers the earlier one
+        there = torch.from_numpy(np.flatnonzero(first + number < last))
+        event = (first + number)[there]
+        start, stop = (torch.from_numpy(columns[n][event]).float()[:, None] for n in ("event_start", "event_stop"))
+        own = torch.from_numpy(columns["label"][event].astype(np.int64))[:, None]
+        label[there] = torch.where((middle >= start) & (middle < stop), own, label[there])
+    return label

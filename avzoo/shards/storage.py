@@ -1,0 +1,173 @@
+"""Where shards lie: a folder, or a URL of any kind that fsspec knows, with a bounded cache on this machine.
+
+The cache is shared by all processes and datasets of a machine: a file is fetched once, appears whole or not at all, and
+what was not used for longest makes room. It is safe to delete at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from avzoo.errors import AvzooError, DataNotFoundError, MediaError
+from avzoo.files import HOST, whole
+
+TRIES, PAUSE = 5, 0.5  # of a transfer; s before the second try, each pause twice the one before
+STALE = 3600  # s without a byte after which what another process began in the cache is thrown away
+
+T = TypeVar("T")
+
+
+class Storage:
+    """The files of one packed dataset.
+
+    Args:
+        root: Folder or URL.
+        cache: Where what comes from a URL is kept; default `shards` in avzoo's cache.
+        limit: Bytes that may be in `cache`.
+    """
+
+    def __init__(self, root: str, cache: Path | None, limit: int) -> None:
+        self.root, self.limit = root.rstrip("/"), limit
+        self.remote = not isinstance(self._system, LocalFileSystem)
+        self.cache = cache or (_default_cache() if self.remote else Path())
+        self.folder = self.cache if self.remote else Path(url_to_fs(self.root)[1])  # `Shards` says where in the cache
+
+    @property
+    def _system(self) -> AbstractFileSystem:
+        return _system(self.root, os.getpid())
+
+    def content(self, name: str) -> bytes:
+        """A small file, always as it is now."""
+        return self._patiently(name, lambda: bytes(self._system.cat_file(f"{self.root}/{name}")))
+
+    def path(self, name: str, size: int, sha256: str = "") -> Path:
+        """A file of `size` bytes on this machine, fetched if need be."""
+        path = self.folder / name
+        if not self.remote:
+            if not path.exists():
+                raise DataNotFoundError(f"{path} is not there (any more): copy it again, or pack the data again")
+            return path
+
+        def fetch() -> None:
+            with whole(path) as unfinished:
+                self._system.get_file(f"{self.root}/{name}", str(unfinished))
+                if (came := unfinished.stat().st_size) != size:
+                    raise OSError(f"{came:,} bytes came instead of {size:,}")
+                if sha256:
+                    with unfinished.open("rb") as file:
+                        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                            raise OSError("its sha256 is not what shards.json says")
+
+        with locked(self.folder / f".{name}.lock"):
+            if not path.exists():
+                with self._room(path, size):
+                    self._patiently(name, fetch)
+            os.utime(path)  # used now
+        return path
+
+    @functools.cached_property
+    def has_ranges(self) -> bool:
+        """Whether parts of a file can be had."""
+        return len(self._patiently("shards.json", lambda: self._bytes("shards.json", 0, 1))) == 1
+
+    def ranges(self, spans: Sequence[tuple[str, int, int]]) -> list[bytes]:
+        """Parts of files, all at once: name, first byte and the one behind the last."""
+        paths, starts, ends = [f"{self.root}/{name}" for name, _, _ in spans], *map(list, list(zip(*spans))[1:])  # noqa: B905
+        found = self._system.cat_ranges(paths, starts, ends, on_error="return")
+        for place, (name, start, end) in enumerate(spans):
+            if not isinstance(found[place], bytes) or len(found[place]) != end - start:
+                found[place] = self._patiently(name, functools.partial(self._exactly, name, start, end))
+        return list(found)
+
+    def _bytes(self, name: str, start: int, end: int) -> bytes:
+        return bytes(self._system.cat_file(f"{self.root}/{name}", start=start, end=end))
+
+    def _exactly(self, name: str, start: int, end: int) -> bytes:
+        found = self._bytes(name, start, end)
+        if len(found) != end - start:
+            raise OSError(f"{len(found):,} bytes came instead of {end - start:,}")
+        return found
+
+    def _patiently(self, name: str, action: Callable[[], T]) -> T:
+        """Try again what may fail for a moment."""
+        attempt = 1
+        while True:
+            try:
+                return action()
+            except FileNotFoundError as error:
+                raise DataNotFoundError(f"{self.root}/{name} is not there: are all of the shards?") from error
+            except _passing() as error:
+                refused = isinstance(error, PermissionError) or getattr(error, "status", 0) in (400, 401, 403, 410)
+                if attempt == TRIES or refused:
+                    reason = str(error) or type(error).__name__
+                    raise MediaError(f"{self.root}/{name} cannot be read, after {attempt} tries: {reason}") from error
+            time.sleep(PAUSE * 2 ** (attempt - 1))
+            attempt += 1
+
+    @contextlib.contextmanager
+    def _room(self, path: Path, size: int) -> Iterator[None]:
+        """Make room for a file in the cache, and claim it until the file is there."""
+        claim = path.with_name(f"{path.name}.{HOST}-{os.getpid()}.claim")
+        with locked(self.cache / ".lock"):
+            files = [(file, file.stat()) for file in self.cache.glob("*/*") if file.suffix != ".lock"]
+            files.sort(key=lambda found: found[1].st_mtime)
+            # what grows under a hidden name has its claim beside it
+            free = self.limit - size - sum(status.st_size for file, status in files if file.suffix != ".tmp")
+            for file, status in files:
+                abandoned = file.suffix in (".tmp", ".claim") and time.time() - status.st_mtime > STALE
+                if abandoned or (free < 0 and file.suffix == ".tar"):
+                    file.unlink(missing_ok=True)
+                    free += status.st_size if file.suffix != ".tmp" else 0
+            if free < 0:
+                raise AvzooError(
+                    f"{self.root}/{path.name} has {size:,} bytes, {-free:,} more than are left of the {self.limit:,}"
+                    f" that {self.cache} may hold: raise cache_size"
+                )
+            claim.touch()
+            os.truncate(claim, size)
+        try:
+            yield
+        finally:
+            claim.unlink(missing_ok=True)
+
+
+def _passing() -> tuple[type[Exception], ...]:
+    """What may be over in a moment."""
+    from aiohttp import ClientError
+
+    return (OSError, ClientError)
+
+
+def _default_cache() -> Path:
+    from avzoo.data.features import cache_folder  # brings much that a program which only reads does not need
+
+    return cache_folder() / "shards"
+
+
+@functools.cache
+def _system(root: str, process: int) -> AbstractFileSystem:  # noqa: ARG001 - one that was forked needs its own
+    try:
+        return url_to_fs(root)[0]
+    except (ImportError, ValueError) as error:  # which package a URL such as s3:// needs, or that none knows it
+        raise AvzooError(f"{root}: {error} (`pip install s3fs` for s3://, gcsfs for gs://)") from error
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock among all processes of this machine."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
