@@ -13,7 +13,6 @@ audio, visual, fused    float32 [rows, n], whichever the model has
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from avzoo.clip import SOUND_SUFFIXES, probe
 from avzoo.data.tau_lists import read_list
 from avzoo.errors import AvzooError, DataNotFoundError
 from avzoo.files import whole
-from avzoo.inference import find_videos
+from avzoo.inference import find_videos, windows
 from avzoo.models import MODELS
 from avzoo.models.base import AVModule
 from avzoo.preprocess import Preprocessor, read_window
@@ -143,12 +142,8 @@ class Embedder:
         if sound is not None and not self.visual:
             file, sound = sound, None  # the video need not be there
         duration = probe(file).duration
-        count = max(1, math.floor(duration / p.segment_seconds + 0.5))  # segments whose middle lies within the file
         parts: dict[str, list[NDArray[Any]]] = {}
-        done = 0
-        while done < count:
-            first = max(0, min(done, count - p.segments))
-            start = first * p.segment_seconds
+        for start, new in windows(duration, p):
             clip = read_window(
                 file, p, start=start, audio_path=sound, audio=self.audio, visual=self.visual, **self.media
             )
@@ -157,11 +152,11 @@ class Embedder:
             found = self.model.embeddings(*sample)  # type: ignore[operator]
             found["probabilities"] = self.model(*sample).softmax(-1)
             for name, value in found.items():
-                parts.setdefault(name, []).append(value[0, done - first : count - first].float().cpu().numpy())
-            done = first + min(p.segments, count - first)
+                parts.setdefault(name, []).append(value[0, new].float().cpu().numpy())
         vectors = {name: np.concatenate(rows) for name, rows in parts.items()}
         probabilities = vectors.pop("probabilities")
         answer = np.array(self.model.classes)[probabilities.argmax(1)]
+        count = len(answer)
         starts = np.arange(count) * p.segment_seconds
         return {
             "id": np.full(count, source.id),

@@ -18,7 +18,7 @@ given, what was expected and what to do. Imports nothing but the standard librar
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class AvzooError(ValueError):
@@ -51,6 +51,20 @@ class BundleError(AvzooError):
 
 class HubError(AvzooError):
     """The Hugging Face Hub said no, or could not be reached."""
+
+
+def check_choice(name: str, given: object, allowed: Collection[object]) -> None:
+    """Refuse a value that is not among those allowed.
+
+    Raises:
+        AvzooError: If it is not.
+
+    >>> check_choice("loss", "hinge", ("bce", "ce"))
+    Traceback (most recent call last):
+    avzoo.errors.AvzooError: loss is 'hinge', expected one of ('bce', 'ce')
+    """
+    if given not in allowed:
+        raise AvzooError(f"{name} is {given!r}, expected one of {allowed}")
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

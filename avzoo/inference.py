@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from avzoo.clip import SOUND_SUFFIXES, VIDEO_SUFFIXES, Clip, probe
-from avzoo.errors import AvzooError, DataNotFoundError
+from avzoo.errors import AvzooError, DataNotFoundError, check_choice
 from avzoo.hub import load
 from avzoo.models.base import AVModule
 from avzoo.prediction import Event, Events, Labels, Prediction, Segment, merge
-from avzoo.preprocess import read_window
+from avzoo.preprocess import Preprocess, read_window
 
 __all__ = [
-    "VIDEO_SUFFIXES",
     "Event",
     "Events",
     "Labels",
@@ -39,6 +38,7 @@ __all__ = [
     "predict_file",
     "reads",
     "sound_of",
+    "windows",
 ]
 Modality = Literal["both", "audio", "visual"]
 
@@ -99,12 +99,8 @@ def predict(
         MediaError: If a single file cannot be read.
     """
     check_choices(top_k, modality)
-    for name, value, allowed in (
-        ("on_missing_audio", on_missing_audio, ("error", "silence")),
-        ("on_damage", on_damage, ("error", "pad")),
-    ):
-        if value not in allowed:
-            raise AvzooError(f"{name} is {value!r}, expected one of {allowed}")
+    check_choice("on_missing_audio", on_missing_audio, ("error", "silence"))
+    check_choice("on_damage", on_damage, ("error", "pad"))
     loaded = model if isinstance(model, AVModule) else load(model, device=device)
     read = reads(loaded, modality)
     ask = partial(loaded.logits, audio=read["audio"], visual=read["visual"])
@@ -129,8 +125,7 @@ def check_choices(top_k: int, modality: str) -> None:
     """
     if top_k < 1:
         raise AvzooError(f"top_k is {top_k}, expected 1 or more")
-    if modality not in ("both", "audio", "visual"):
-        raise AvzooError(f"modality is {modality!r}, expected one of ('both', 'audio', 'visual')")
+    check_choice("modality", modality, ("both", "audio", "visual"))
 
 
 def find_videos(given: Iterable[str | Path], modality: Modality = "both") -> list[Path]:
@@ -193,27 +188,24 @@ def predict_file(
         on_missing_audio: "error" or "silence".
         on_damage: "error" or "pad".
     """
-    step, per_window = model.preprocess.segment_seconds, model.preprocess.segments
     video = Path(source.id) if isinstance(source, Clip) else source
     sound, duration = sound_of(video, audio), probe(source).duration
-    count = max(1, math.floor(duration / step + 0.5))  # segments whose middle lies within the file
     scores: list[Tensor] = []
     damage: list[str] = []
-    while len(scores) < count:
-        first = max(0, min(len(scores), count - per_window))
+    for start, new in windows(duration, model.preprocess):
         clip = read_window(
             source,
             model.preprocess,
-            start=first * step,
+            start=start,
             audio_path=sound,
             on_missing_audio=on_missing_audio,
             on_damage=on_damage,
             **reads(model, modality),
         )
         damage += [clip.damage] if clip.damage else []
-        scores += list(ask(clip).softmax(-1)[len(scores) - first : count - first])
-    probabilities = torch.stack(scores)
-    times = [(index * step, min((index + 1) * step, max(duration, step))) for index in range(count)]
+        scores += list(ask(clip).softmax(-1)[new])
+    probabilities, step = torch.stack(scores), model.preprocess.segment_seconds
+    times = [(index * step, min((index + 1) * step, max(duration, step))) for index in range(len(scores))]
     segments = [Segment(*time, best(row, model.classes, top_k)) for time, row in zip(times, probabilities, strict=True)]
     events, whole = Events(), None
     if model.task == "segment":
@@ -235,6 +227,21 @@ def predict_file(
         sound=sound,
         arrays=source if isinstance(source, Clip) else None,
     )
+
+
+def windows(duration: float, preprocess: Preprocess) -> Iterator[tuple[float, slice]]:
+    """Where the windows of a file begin, s, and which of a window's segments are new.
+
+    Its segments are those whose middle lies within the file; the last window is moved back so that it is full.
+
+    >>> list(windows(12.6, Preprocess(seconds=10, segments=10)))
+    [(0.0, slice(0, 10, None)), (3.0, slice(7, 10, None))]
+    """
+    step, size = preprocess.segment_seconds, preprocess.segments
+    count = max(1, math.floor(duration / step + 0.5))
+    for done in range(0, count, size):
+        first = max(0, min(done, count - size))
+        yield first * step, slice(done - first, min(size, count - first))
 
 
 def reads(model: AVModule, modality: Modality) -> dict[str, bool]:

@@ -21,7 +21,8 @@ from av.container import InputContainer
 from av.packet import Packet
 from torch import Tensor
 
-from avzoo.clip import READ_ERRORS, MediaFile, floats, rgb
+from avzoo.clip.container import READ_ERRORS, MediaFile
+from avzoo.clip.sound import floats
 from avzoo.errors import DataNotFoundError, MediaError
 
 POLL = 0.05  # s between two looks at a source that has nothing new
@@ -96,7 +97,7 @@ def _pieces(file: MediaFile, audio: bool, visual: bool) -> Iterator[Piece]:
 
 
 def _picture(file: MediaFile, frame: av.VideoFrame) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(rgb(file, frame)))
+    return torch.from_numpy(np.ascontiguousarray(file.rgb(frame)))
 
 
 def _packets(file: MediaFile) -> Iterator[Packet[Any]]:

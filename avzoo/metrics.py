@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 import sys
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,22 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from avzoo.errors import AvzooError
+
+
+def of_task(task: Literal["clip", "segment"], classes: int) -> dict[str, Metric]:
+    """What validation and test report of a task, by name.
+
+    >>> list(of_task("clip", 10))
+    ['segment_accuracy', 'clip_accuracy', 'macro_accuracy', 'macro_log_loss']
+    """
+    if task == "segment":
+        return {"segment_accuracy": SegmentAccuracy()}
+    return {
+        "segment_accuracy": SegmentAccuracy(),
+        "clip_accuracy": ClipAccuracy(),
+        "macro_accuracy": MacroAccuracy(classes),
+        "macro_log_loss": MacroLogLoss(classes),
+    }
 
 
 def segment_accuracy(logits: Tensor, label: Tensor) -> Tensor:

@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from avzoo.clip import INTERLEAVE, SLACK, Clip
+from avzoo.clip import Clip
+from avzoo.clip.plan import INTERLEAVE, SLACK
 from avzoo.errors import AvzooError, MediaError
 from avzoo.hub import load
 from avzoo.inference import Modality, Segment, best, check_choices, reads
@@ -243,7 +244,6 @@ class _Window:
         self.single.preprocess = _of_one_segment(model.preprocess)
         self.past: deque[Sample] = deque(maxlen=model.preprocess.segments)
 
-    @torch.no_grad()
     def answer(self, clip: Clip, held: Callable[[], Tensor]) -> Tensor:
         """Logits `[classes]` of a segment that follows those before.
 
@@ -257,14 +257,8 @@ class _Window:
             frames = held().expand(len(clip.frames), -1, -1, -1) if self.visual else clip.frames
             blank = replace(clip, frames=frames, waveform=torch.zeros_like(clip.waveform))
             rows += [self._features(blank)] * missing
-        sample = self._joined(clip, rows)
-        training = self.model.training
-        self.model.eval()
-        try:
-            scores: Tensor = self.model(*(None if x is None else x[None] for x in sample))
-        finally:
-            self.model.train(training)
-        return scores[0, len(self.past) - 1].float().cpu()  # the last that is not padding
+        scores = self.model.answer(self._joined(clip, rows))
+        return scores[len(self.past) - 1]  # the last that is not padding
 
     def _features(self, clip: Clip) -> Sample:
         """Of one segment; the waveform itself where no frozen encoder reads it."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from media import CONTAINERS, write_media
 from torch import Tensor, nn
 
 from avzoo import backbones
@@ -71,3 +72,39 @@ def cheap_backbones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     for maker in ("build", "architecture"):
         monkeypatch.setattr(backbones, maker, cheap)
+
+
+@pytest.fixture(scope="session")
+def containers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of `media.CONTAINERS`."""
+    folder = tmp_path_factory.mktemp("containers")
+    for name, tracks in CONTAINERS.items():
+        write_media(folder / name, *tracks)
+    return folder
+
+
+class Ear(nn.Module):
+    """Loudest and mean log-mel of a segment."""
+
+    def forward(self, spectrogram: Tensor) -> Tensor:
+        return torch.stack([spectrogram.amax((1, 2, 3)), spectrogram.mean((1, 2, 3))], -1)
+
+
+class Eye(nn.Module):
+    """Mean colour of an image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3))
+
+
+@pytest.fixture
+def ear_and_eye(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Stand in for the two backbones; the names that were built."""
+    names: list[str] = []
+
+    def build(name: str, pool: str = "") -> nn.Module:  # noqa: ARG001
+        names.append(name)
+        return Ear().eval() if name == "vggish" else Eye().eval()
+
+    monkeypatch.setattr(backbones, "build", build)
+    return names

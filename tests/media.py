@@ -128,3 +128,34 @@ def _sound(container: av.container.OutputContainer, track: Sound) -> Iterator[tu
         frame.pts = begin + round(track.start * track.rate)
         yield begin / track.rate + track.start, [p for f in resampler.resample(frame) for p in stream.encode(f)]
     yield track.seconds + track.start, stream.encode(None)
+
+
+_X265 = {"x265-params": "log-level=none:pools=1:frame-threads=1:keyint=12:open-gop="}
+_OPEN_X264 = {"x264-params": "open-gop=1:keyint=12:min-keyint=4:scenecut=0"}
+_ALT_REF = {"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "5", "deadline": "good"}
+_VFR = tuple(float(t) for t in np.random.default_rng(1).uniform(0.01, 0.2, 30).round(3).cumsum() - 0.01)
+_MP2 = Sound("mp2", 44100, format="s16", seconds=3)
+_OPUS = Sound("libopus", 48000, format="flt", seconds=3)
+
+# A file of every container and codec that is read, with pictures in every order.
+CONTAINERS: dict[str, tuple[Picture | Sound, ...]] = {
+    "h264.mp4": (Picture(seconds=3), Sound(seconds=3)),
+    "h264_ntsc.mkv": (Picture(seconds=3, fps=Fraction(24000, 1001)), Sound("flac", 44100, format="s16", seconds=3)),
+    "h264_pcm.mov": (Picture(seconds=3, b_frames=3), Sound("pcm_s16le", format="s16", seconds=3)),
+    "h264_open.mp4": (Picture(seconds=3, options=_OPEN_X264), Sound(seconds=3)),
+    "h264_open.mkv": (Picture(seconds=3, options=_OPEN_X264), Sound(seconds=3)),
+    "h264_one_gop.mp4": (Picture(seconds=3, gop=250), Sound(seconds=3)),
+    "h264_no_b.mp4": (Picture(seconds=3, b_frames=0), Sound(seconds=3)),
+    "h264_rotated.mp4": (Picture(seconds=3, rotation=90), Sound(seconds=2, start=0.6)),
+    "h264_late.mkv": (Picture(seconds=2, start=0.6), Sound(seconds=3)),
+    "hevc.mp4": (Picture("libx265", seconds=3, options={"x265-params": _X265["x265-params"] + "0"}), Sound(seconds=3)),
+    "hevc_open.mkv": (Picture("libx265", seconds=3, options={"x265-params": _X265["x265-params"] + "1"}), _OPUS),
+    "vp9_odd.webm": (Picture("libvpx-vp9", size=(93, 127), seconds=3, b_frames=0, options=_ALT_REF), _OPUS),
+    "mpeg4_open.avi": (Picture("mpeg4", seconds=3), Sound("libmp3lame", seconds=3)),
+    "mpeg4_odd.mp4": (Picture("mpeg4", size=(93, 127), fps=12.5, seconds=3), Sound(seconds=3)),
+    "mpeg4_7fps.mkv": (Picture("mpeg4", fps=7, seconds=3), Sound("libmp3lame", 44100, seconds=3)),
+    "mpeg2_open.mpg": (Picture("mpeg2video", seconds=3), _MP2),
+    "mpeg1_open.mpg": (Picture("mpeg1video", seconds=3), _MP2),
+    "vfr.mp4": (Picture(times=_VFR), Sound(seconds=3)),
+    "vfr.mkv": (Picture(times=_VFR), Sound("pcm_s16le", format="s16", seconds=3)),
+}

@@ -1,6 +1,9 @@
+"""Log-mel, mono and resampling; and the banks of every front-end, whatever mode they were first made in."""
+
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 import torch
 
 from avzoo.audio import log_mel, mel_bank, mono, resample
+from avzoo.audio.gammatone import _bank
 from avzoo.errors import AvzooError
 
 VGGISH: dict[str, Any] = {"sample_rate": 16_000, "n_fft": 512, "n_mels": 64, "f_min": 125.0, "f_max": 7500.0}
@@ -17,29 +21,18 @@ def noise(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("scale", ["htk", "slaney"])
-@pytest.mark.parametrize("power", [1.0, 2.0])
 @pytest.mark.parametrize("win_length", [400, 512])
-def test_log_mel_equals_librosa(scale: str, power: float, win_length: int) -> None:
+def test_log_mel_equals_librosa(win_length: int) -> None:
     librosa = pytest.importorskip("librosa")
     wave = 0.1 * noise(2, 16_000)
-    norm = "slaney" if scale == "slaney" else None
     expected = librosa.feature.melspectrogram(
-        y=wave.numpy(),
-        sr=16_000,
-        n_fft=512,
-        win_length=win_length,
-        hop_length=160,
-        power=power,
-        n_mels=64,
-        fmin=50.0,
-        fmax=8000.0,
-        htk=scale == "htk",
-        norm=norm,
-    )
-    bank = mel_bank(sample_rate=16_000, n_fft=512, n_mels=64, f_min=50.0, f_max=8000.0, mel_scale=scale, norm=norm)
-    ours = log_mel(wave, bank, n_fft=512, win_length=win_length, hop_length=160, power=power, offset=1e-3, center=True)
-    assert ours.shape == (2, 64, 101)
+        y=wave.numpy(), sr=16_000, n_fft=512, win_length=win_length, hop_length=160, power=1.0, center=False,
+        n_mels=64, fmin=50.0, fmax=8000.0, htk=True, norm=None,
+    )  # fmt: skip
+    bank = mel_bank(sample_rate=16_000, n_fft=512, n_mels=64, f_min=50.0, f_max=8000.0)
+    begin = (512 - win_length) // 2  # librosa's window lies in the middle of n_fft
+    ours = log_mel(wave[:, begin:], bank, n_fft=512, win_length=win_length, hop_length=160, offset=1e-3)[..., :97]
+    assert ours.shape == (2, 64, 97)
     torch.testing.assert_close(ours, torch.from_numpy(np.log(expected + 1e-3)).float(), atol=1e-4, rtol=0)
 
 
@@ -62,6 +55,18 @@ def test_log_mel_is_the_audioset_front_end() -> None:
     expected = torch.from_numpy(np.log(magnitude @ matrix + 0.01).T).float()
     assert ours.shape == (64, 98)
     torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, lambda: torch.device("meta")], ids=["inference", "meta"])
+def test_a_bank_first_made_in_another_mode_serves_training_later(mode: Callable[..., Any]) -> None:
+    def make() -> list[torch.Tensor]:
+        return [mel_bank(**VGGISH, linear_in="mel"), *_bank(8000, 4, 0.0, 4000.0)]
+
+    for cached in (mel_bank, _bank):
+        cached.cache_clear()
+    with mode():
+        make()
+    assert not any(bank.is_inference() or bank.is_meta for bank in make())
 
 
 def test_the_two_kinds_of_triangles_differ() -> None:
@@ -106,11 +111,9 @@ def test_bad_shapes_and_numbers_say_what_was_expected() -> None:
         resample(torch.zeros(2, 10), 0, 16_000)
     with pytest.raises(AvzooError, match="half the sample rate"):
         mel_bank(sample_rate=16_000, n_fft=512, n_mels=64, f_min=0.0, f_max=9000.0)
-    with pytest.raises(AvzooError, match="AudioSet's bank"):
-        mel_bank(**VGGISH, norm="slaney", linear_in="mel")
     with pytest.raises(AvzooError, match=r"\[513, mels\]"):
         log_mel(torch.zeros(16_000), bank, **(numbers | {"n_fft": 1024}))
-    with pytest.raises(AvzooError, match="pad it first"):
+    with pytest.raises(AvzooError, match="pad it with zeros first"):
         log_mel(torch.zeros(399), bank, **numbers)
     with pytest.raises(AvzooError, match="offset"):
         log_mel(torch.zeros(16_000), bank, **(numbers | {"offset": 0.0}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +45,6 @@ OPTIONS: list[dict[str, Any]] = [
     {"loss": "mlsm_on_softmax"},
     {"loss": "ce", "weak": True},
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """The tensors here are so small that threads cost more than they give."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def small(classes: Sequence[str] = FEW, seed: int = 0, **options: Any) -> AVSDN:
@@ -740,8 +731,9 @@ def test_hyper_parameters_are_plain_json_and_hold_every_argument() -> None:
 
 def test_the_backbones_are_neither_trained_nor_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     """`logits(clip)` is the one path from media to scores."""
-    from avzoo import preprocess as module
+    from avzoo import backbones
     from avzoo.clip import Clip
+    from avzoo.preprocess import Preprocessor
 
     class Fake(nn.Module):
         def __init__(self, dim: int) -> None:
@@ -751,7 +743,7 @@ def test_the_backbones_are_neither_trained_nor_stored(monkeypatch: pytest.Monkey
         def forward(self, x: Tensor) -> Tensor:
             return x.flatten(1)[:, :1].expand(-1, self.layer.out_features)
 
-    monkeypatch.setattr(module.backbones, "build", lambda name, *_: Fake(5 if name == "vggish" else 7).eval())
+    monkeypatch.setattr(backbones, "build", lambda name, *_: Fake(5 if name == "vggish" else 7).eval())
     model = small()
     before = set(model.state_dict())
     clip = Clip(
@@ -764,7 +756,7 @@ def test_the_backbones_are_neither_trained_nor_stored(monkeypatch: pytest.Monkey
     logits = model.logits(clip)
     assert logits.shape == (10, len(FEW))
     assert not logits.requires_grad
-    sample = module.Preprocessor(model.preprocess)(clip)
+    sample = Preprocessor(model.preprocess)(clip)
     torch.testing.assert_close(logits, model(sample.audio[None], sample.visual[None])[0])
     assert set(model.state_dict()) == before
 

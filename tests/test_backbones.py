@@ -27,15 +27,6 @@ LITE0 = "tf_efficientnet_lite0"
 State = dict[str, Tensor]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """The tensors here are so small that threads cost more than they give."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(autouse=True)
 def _fresh_names() -> Iterator[None]:
     """`find` remembers its answers; a test that changes what timm says must neither see nor leave any."""

@@ -40,11 +40,6 @@ ENTRY: dict[str, Any] = {
 COMMENTED = "# what I trained\nfirst: {entry}\n\n# the best of them\nmine:  # it flies\n{mine}\n# the end\n"
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def fresh() -> Iterator[Fresh]:
     process = Fresh()

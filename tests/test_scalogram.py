@@ -303,7 +303,9 @@ def test_bad_shapes_and_numbers_say_what_was_expected() -> None:
         scalogram(torch.tensor(0.0))
     with pytest.raises(AvzooError, match=r"\[filters, 4097\], got \[4097, 290\]"):
         long_term_spectrum(torch.zeros(16_000), bank.T, **FRAMING)
-    for wrong in ({"offset": 0.0}, {"hop": 0}, {"window": 8193}):
+    with pytest.raises(AvzooError, match="offset keeps the logarithm finite"):
+        long_term_spectrum(torch.zeros(16_000), bank, **(FRAMING | {"offset": 0.0}))
+    for wrong in ({"hop": 0}, {"window": 8193}):
         with pytest.raises(AvzooError, match="need 0 < window <= n_fft=8192"):
             long_term_spectrum(torch.zeros(16_000), bank, **(FRAMING | wrong))
     for shape in ((6, 100), (0, 100), (100,)):

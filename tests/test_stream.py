@@ -91,7 +91,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_answer_is_that_of_a_file_that_ends_there(kind: str) -> None:
-    model = Gist(CLASSES, KINDS[kind], {}).eval()
+    model = Gist(CLASSES, KINDS[kind]).eval()
     step = model.preprocess.segment_seconds
     whole = scene(13.0, fps=10, channels=2)
     answers = list(avzoo.stream(cut(whole, *np.arange(0.7, 13, 0.7), 13), model, top_k=4))

@@ -7,6 +7,8 @@ waveform [channels, samples] -> mono -> resample -> log_mel(mel_bank(...))  -> [
 waveform [channels, samples] -> gammatone of L, R, L - R                    -> [3, bands, columns]    gammatone.py
 waveform [channels, samples] -> average, difference -> STFT -> scalogram    -> [2, filters, frames]   scalogram.py
 ```
+
+`framing.py` has the Fourier transform that two of them share, `banks.py` makes the filters of all three once.
 """
 
 from avzoo.audio.gammatone import binaural_gammatone, erb_centres, gammatone, scale_crop

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from avzoo.audio.banks import made_once
 from avzoo.errors import AvzooError
 
 # Glasberg and Moore's ear: the equivalent rectangular bandwidth at f Hz is f / EAR_Q + MIN_BANDWIDTH, in Hz.
@@ -269,7 +269,7 @@ def _memories(arriving: Tensor, decay: Tensor) -> Tensor:
     return memories.view(bands, n, -1, MEMORY)[:, :, :blocks]
 
 
-@lru_cache(maxsize=8)
+@made_once
 def _bank(sample_rate: int, bands: int, f_min: float, f_max: float) -> _Bank:
     """Runs the four sections over one block: once with a click, and from each of the eight memories without sound."""
     if f_max > sample_rate / 2:

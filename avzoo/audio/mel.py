@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Literal
 
 import torch
 import torchaudio.functional
 from torch import Tensor
-from torch.nn.functional import pad
 
+from avzoo.audio.banks import made_once
+from avzoo.audio.framing import magnitudes
 from avzoo.errors import AvzooError
 
 
@@ -64,7 +64,7 @@ def resample(waveform: Tensor, orig_hz: int, new_hz: int) -> Tensor:
     return resampled
 
 
-@lru_cache(maxsize=32)
+@made_once
 def mel_bank(
     *,
     sample_rate: int,
@@ -72,15 +72,13 @@ def mel_bank(
     n_mels: int,
     f_min: float,
     f_max: float,
-    mel_scale: Literal["htk", "slaney"] = "htk",
-    norm: Literal["slaney"] | None = None,
     linear_in: Literal["hz", "mel"] = "hz",
 ) -> Tensor:
     """Triangular mel filters as a matrix; the result is cached and shared, so do not write into it.
 
-    Source: `torchaudio.functional.melscale_fbanks`, equal to `librosa.filters.mel`, whose triangles are straight over
-    Hz. AudioSet's models (VGGish, YAMNet) draw theirs straight over mel and leave the DC bin out: `linear_in="mel"`
-    (`spectrogram_to_mel_matrix` in their `mel_features.py`).
+    HTK's mel scale, every triangle of height 1. Source: `torchaudio.functional.melscale_fbanks`, equal to
+    `librosa.filters.mel`, whose triangles are straight over Hz. AudioSet's models (VGGish, YAMNet) draw theirs straight
+    over mel and leave the DC bin out: `linear_in="mel"` (`spectrogram_to_mel_matrix` in their `mel_features.py`).
 
     Args:
         sample_rate: Hz.
@@ -88,16 +86,13 @@ def mel_bank(
         n_mels: number of filters.
         f_min: lower edge of the first filter in Hz.
         f_max: upper edge of the last filter in Hz.
-        mel_scale: formula from Hz to mel.
-        norm: `"slaney"` divides each triangle by its width in Hz.
         linear_in: the axis on which a triangle's sides are straight.
 
     Returns:
         `[n_fft // 2 + 1, n_mels]`, float32.
 
     Raises:
-        AvzooError: if the range is not within 0 and half the sample rate, or if `linear_in="mel"` comes with
-            another scale or norm than AudioSet's.
+        AvzooError: if the range is not within 0 and half the sample rate.
 
     >>> mel_bank(sample_rate=16_000, n_fft=512, n_mels=64, f_min=125.0, f_max=7500.0).shape
     torch.Size([257, 64])
@@ -108,14 +103,8 @@ def mel_bank(
             f"got f_min={f_min:g}, f_max={f_max:g}"
         )
     if linear_in == "hz":
-        bank: Tensor = torchaudio.functional.melscale_fbanks(
-            n_fft // 2 + 1, f_min, f_max, n_mels, sample_rate, norm=norm, mel_scale=mel_scale
-        )
+        bank: Tensor = torchaudio.functional.melscale_fbanks(n_fft // 2 + 1, f_min, f_max, n_mels, sample_rate)
         return bank
-    if mel_scale != "htk" or norm is not None:
-        raise AvzooError(
-            f"linear_in='mel' is AudioSet's bank: mel_scale='htk' and norm=None, got {mel_scale!r} and {norm!r}"
-        )
     # float64: the AudioSet code builds its matrix in it.
     bins = _hz_to_htk(torch.linspace(0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64))[:, None]
     low, high = _hz_to_htk(torch.tensor([f_min, f_max], dtype=torch.float64)).tolist()
@@ -127,22 +116,8 @@ def mel_bank(
     return triangles.float()
 
 
-def log_mel(
-    waveform: Tensor,
-    bank: Tensor,
-    *,
-    n_fft: int,
-    win_length: int,
-    hop_length: int,
-    offset: float,
-    power: float = 1.0,
-    center: bool = False,
-) -> Tensor:
-    """`log(mel filters x |STFT|**power + offset)`, natural logarithm, periodic Hann window.
-
-    `center=True` is librosa's framing (zeros on both sides, the window in the middle of `n_fft`). `center=False` is
-    AudioSet's: frame `i` is exactly the samples `[i * hop_length, i * hop_length + win_length)`, zero-padded to
-    `n_fft`, and a rest at the end is dropped.
+def log_mel(waveform: Tensor, bank: Tensor, *, n_fft: int, win_length: int, hop_length: int, offset: float) -> Tensor:
+    """`log(mel filters x |STFT| + offset)`, natural logarithm; the frames are AudioSet's, see `framing.magnitudes`.
 
     Args:
         waveform: `[..., samples]`.
@@ -151,12 +126,9 @@ def log_mel(
         win_length: length of the window in samples, at most `n_fft`.
         hop_length: step between frames in samples.
         offset: added before the logarithm, positive.
-        power: exponent of the magnitude; 1 for magnitude, 2 for power.
-        center: where the frames lie, see above.
 
     Returns:
-        `[..., mels, frames]`; frames are `1 + samples // hop_length` with `center`, else
-        `1 + (samples - win_length) // hop_length`.
+        `[..., mels, 1 + (samples - win_length) // hop_length]`.
 
     Raises:
         AvzooError: if the bank does not fit `n_fft`, the numbers make no frame, or `offset` is not positive.
@@ -167,32 +139,9 @@ def log_mel(
     """
     if bank.ndim != 2 or bank.shape[0] != n_fft // 2 + 1:
         raise AvzooError(f"n_fft={n_fft} needs a bank [{n_fft // 2 + 1}, mels], got {list(bank.shape)}")
-    if not 0 < win_length <= n_fft or hop_length <= 0 or offset <= 0:
-        raise AvzooError(
-            f"need 0 < win_length <= n_fft={n_fft}, hop_length > 0 and offset > 0, "
-            f"got win_length={win_length}, hop_length={hop_length}, offset={offset}"
-        )
-    samples = waveform.shape[-1] if waveform.ndim else 0
-    if samples < (1 if center else win_length):
-        raise AvzooError(f"one frame takes {win_length} samples, got a waveform {list(waveform.shape)}; pad it first")
-    window = torch.hann_window(win_length, dtype=waveform.dtype, device=waveform.device)
-    flat = waveform.reshape(-1, samples)
-    if not center:  # torch.stft centres a short window within n_fft; AudioSet's starts at the frame's first sample
-        window = pad(window, (0, n_fft - win_length))
-        flat = pad(flat, (0, n_fft - win_length))
-        win_length = n_fft
-    spectrum = torch.stft(
-        flat,
-        n_fft,
-        hop_length,
-        win_length,
-        window,
-        center=center,
-        pad_mode="constant",
-        return_complex=True,
-    ).abs()
-    if power != 1.0:
-        spectrum = spectrum**power
+    if offset <= 0:
+        raise AvzooError(f"offset keeps the logarithm finite: expected a positive number, got {offset}")
+    spectrum = magnitudes(waveform, n_fft=n_fft, window=win_length, hop=hop_length)
     mel = torch.log(bank.to(spectrum).T @ spectrum + offset)
     return mel.reshape(*waveform.shape[:-1], *mel.shape[-2:])
 

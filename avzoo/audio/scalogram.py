@@ -19,13 +19,14 @@ window, natural logarithm, average (L + R) / 2 and difference L - R.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from avzoo.audio.banks import made_once
+from avzoo.audio.framing import magnitudes
 from avzoo.audio.mel import mel_bank
 from avzoo.errors import AvzooError
 
@@ -63,8 +64,7 @@ def average_difference(waveform: Tensor) -> Tensor:
 def long_term_spectrum(waveform: Tensor, bank: Tensor, *, n_fft: int, window: int, hop: int, offset: float) -> Tensor:
     """`log(bank x |STFT| + offset)`: one Fourier transform for the whole batch, one matrix product.
 
-    Periodic Hann window, natural logarithm. Frame `i` is exactly the samples `[i * hop, i * hop + window)`: no sample
-    is made up at the ends, and a rest at the end is dropped.
+    Natural logarithm; the frames are those of `avzoo.audio.framing.magnitudes`.
 
     Args:
         waveform: `[..., samples]`, float.
@@ -87,21 +87,9 @@ def long_term_spectrum(waveform: Tensor, bank: Tensor, *, n_fft: int, window: in
     """
     if bank.ndim != 2 or bank.shape[1] != n_fft // 2 + 1:
         raise AvzooError(f"n_fft={n_fft} needs a bank [filters, {n_fft // 2 + 1}], got {list(bank.shape)}")
-    if not 0 < window <= n_fft or hop <= 0 or offset <= 0:
-        raise AvzooError(
-            f"need 0 < window <= n_fft={n_fft}, hop > 0 and offset > 0, got window={window}, hop={hop}, offset={offset}"
-        )
-    samples = waveform.shape[-1] if waveform.ndim else 0
-    if samples < window:
-        raise AvzooError(
-            f"one window takes {window} samples, got a waveform {list(waveform.shape)}; "
-            f"take a longer clip or pad it with zeros first"
-        )
-    hann = torch.hann_window(window, dtype=waveform.dtype, device=waveform.device)
-    flat = waveform.reshape(-1, samples)
-    if window < n_fft:  # torch.stft would centre the window within n_fft and lose the last frame
-        hann, flat = pad(hann, (0, n_fft - window)), pad(flat, (0, n_fft - window))
-    spectrum = torch.stft(flat, n_fft, hop, window=hann, center=False, return_complex=True).abs()
+    if offset <= 0:
+        raise AvzooError(f"offset keeps the logarithm finite: expected a positive number, got {offset}")
+    spectrum = magnitudes(waveform, n_fft=n_fft, window=window, hop=hop)
     # einsum: `bank @ spectrum` takes a product for every item, which on one-second segments doubles the whole call.
     gathered = torch.einsum("fk,bkt->bft", bank.to(spectrum), spectrum)
     return torch.log(gathered + offset).reshape(*waveform.shape[:-1], *gathered.shape[1:])
@@ -133,7 +121,7 @@ def frame_seconds(frames: int, *, window: int, hop: int, sample_rate: int) -> Te
     return (2 * hop * torch.arange(frames) + window) // (2 * sample_rate)
 
 
-@lru_cache(maxsize=8)
+@made_once
 def fbank_bank(
     filters: int = 256, *, n_fft: int = 8192, sample_rate: int = 16_000, f_min: float = 0.0, f_max: float = 8000.0
 ) -> Tensor:
@@ -158,12 +146,10 @@ def fbank_bank(
     >>> fbank_bank().shape
     torch.Size([256, 4097])
     """
-    with torch.inference_mode(False), torch.device("cpu"):  # the cache outlives the modes of its first caller
-        bank = mel_bank(sample_rate=sample_rate, n_fft=n_fft, n_mels=filters, f_min=f_min, f_max=f_max)
-        return bank.T.contiguous()
+    return mel_bank(sample_rate=sample_rate, n_fft=n_fft, n_mels=filters, f_min=f_min, f_max=f_max).T.contiguous()
 
 
-@lru_cache(maxsize=8)
+@made_once
 def scalogram_bank(*, bank: WaveletBank = "scatnet", filters: int = 290, n_fft: int = 8192) -> Tensor:
     """Morlet wavelets as a matrix over the bins of an STFT; the result is cached, so do not write into it.
 
@@ -198,16 +184,15 @@ def scalogram_bank(*, bank: WaveletBank = "scatnet", filters: int = 290, n_fft: 
     >>> scalogram_bank().shape
     torch.Size([290, 4097])
     """
-    with torch.inference_mode(False), torch.device("cpu"):  # the cache outlives the modes of its first caller
-        centres, widths = _centres_and_widths(bank, filters, n_fft)
-        rows = _morlets(centres, widths, n_fft)
-        if bank == "scatnet":
-            # the constant-Q rows are those wider than the linear ones, and the lowest of them, which is as wide
-            constant_q = int((widths == widths[0]).sum()) - 1
-            rows *= (2 / rows[constant_q:].square().sum(0).max()).sqrt()
-        if bank == "kymatio":
-            rows /= torch.fft.ifft(rows).abs().sum(1, keepdim=True)
-        return rows[:, : n_fft // 2 + 1].float().contiguous()
+    centres, widths = _centres_and_widths(bank, filters, n_fft)
+    rows = _morlets(centres, widths, n_fft)
+    if bank == "scatnet":
+        # the constant-Q rows are those wider than the linear ones, and the lowest of them, which is as wide
+        constant_q = int((widths == widths[0]).sum()) - 1
+        rows *= (2 / rows[constant_q:].square().sum(0).max()).sqrt()
+    if bank == "kymatio":
+        rows /= torch.fft.ifft(rows).abs().sum(1, keepdim=True)
+    return rows[:, : n_fft // 2 + 1].float().contiguous()
 
 
 def scalogram_centres(

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avzoo.errors import AvzooError
+from avzoo.errors import AvzooError, check_choice
 from avzoo.models.base import AVModule, with_zeros
 from avzoo.preprocess import Batch, Preprocess
 
@@ -165,15 +165,11 @@ class AVSDN(AVModule):
         preprocess: Preprocess | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(classes, preprocess)
-        for name, given, allowed in (
-            ("decoder_init", decoder_init, ("fusion", "visual", "audio", "label_guided")),
-            ("loss", loss, ("bce", "mlsm_on_softmax", "ce")),
-            ("modality", modality, ("both", "audio", "visual")),
-            ("schedule", schedule, ("step", "one_cycle")),
-            ("weak_target", weak_target, ("average", "mil")),
-        ):
-            if given not in allowed:
-                raise AvzooError(f"{name} is {given!r}, expected one of {allowed}")
+        check_choice("decoder_init", decoder_init, ("fusion", "visual", "audio", "label_guided"))
+        check_choice("loss", loss, ("bce", "mlsm_on_softmax", "ce"))
+        check_choice("modality", modality, ("both", "audio", "visual"))
+        check_choice("schedule", schedule, ("step", "one_cycle"))
+        check_choice("weak_target", weak_target, ("average", "mil"))
         classes, preprocess = self.classes, self.preprocess.to_dict()  # plain JSON types, as checkpoints keep them
         self.save_hyperparameters()
         self.input_dims, self.has_attention = (audio_dim, visual_dim), attention

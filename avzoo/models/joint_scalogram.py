@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avzoo import backbones
-from avzoo.errors import AvzooError
+from avzoo.errors import AvzooError, check_choice
 from avzoo.models.base import AVModule
 from avzoo.models.image_encoder import ImageEncoder
 from avzoo.preprocess import Batch, Preprocess
@@ -218,14 +218,10 @@ class JointScalogramNet(AVModule):
         preprocess: Preprocess | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(classes, PREPROCESS if preprocess is None else preprocess)
-        for name, given, allowed in (
-            ("system", system, ("joint", "audio", "visual")),
-            ("pool_kernel", pool_kernel, (2, 3)),
-            ("residual", residual, ("pre", "post", "none")),
-            ("concat", concat, ("last", "all")),
-        ):
-            if given not in allowed:
-                raise AvzooError(f"{name} is {given!r}, expected one of {allowed}")
+        check_choice("system", system, ("joint", "audio", "visual"))
+        check_choice("pool_kernel", pool_kernel, (2, 3))
+        check_choice("residual", residual, ("pre", "post", "none"))
+        check_choice("concat", concat, ("last", "all"))
         if not (0 <= dropout < 1 and 0 <= modality_dropout <= 1):
             raise AvzooError(f"dropout={dropout}, modality_dropout={modality_dropout}: both are shares, 0 to 1")
         if (modality_dropout and system != "joint") or (ae_frozen and system == "visual"):
