@@ -11,7 +11,8 @@ from media import Picture, Sound, texture, write_media
 from PIL import Image
 
 from avzoo import cli
-from avzoo.checking import Problem, Report, _alike, check
+from avzoo.checking import Problem, Report, check
+from avzoo.checking.labels import alike
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +171,7 @@ def test_one_class_and_one_clip(good: Path) -> None:
     ],
 )
 def test_labels_that_may_be_one(one: str, other: str, severity: str | None) -> None:
-    assert _alike(one, other)[0] == severity
+    assert alike(one, other)[0] == severity
 
 
 def test_a_label_that_was_written_otherwise_names_its_files(good: Path) -> None:

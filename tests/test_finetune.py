@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import struck
 import torch
 import yaml
 from media import Picture, Sound, texture, write_media
+from test_benchmarks import SCRIPTS, script
 
 import avzoo
-from avzoo import bundle, cli, finetuning
+from avzoo import bundle, cli
 from avzoo.data.clips import Clips
+from avzoo.data.events import EventBatches, Row
+from avzoo.data.scenes import SceneBatches
 from avzoo.errors import AnnotationError, AvzooError, DataNotFoundError
-from avzoo.finetuning import finetune, head_of, weighted
+from avzoo.finetuning import finetune
 from avzoo.models import AVSDN, AVModule, JointScalogramNet, SECRNNFusion, SegmentMLP
+from avzoo.train import finetune as tuning
+from avzoo.train.finetune import class_weights, head_of, weighted
 
 LIGHT: dict[str, Any] = {"audio_backbone": "vggish", "visual_backbone": "tf_efficientnet_lite0", "size": 32}
 GAMMATONE: dict[str, Any] = {
@@ -82,17 +91,60 @@ def test_other_classes_come_out_as_a_bundle(folder: Path, tmp_path: Path, capsys
     assert {label for label, _ in prediction.segments[0].labels} == set(model.classes)
 
 
-def test_the_recipe_of_the_bundle_trains(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plain YAML with `init_from`, by `avzoo fit`."""
+@pytest.mark.parametrize("kind", ["events", "scenes"])
+def test_the_recipe_of_the_bundle_gives_the_same_model_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Plain YAML with `init_from`, by `avzoo fit`: rates, freezing, balance and early stopping are in it."""
     monkeypatch.chdir(tmp_path)
-    bundle.write(tmp_path / "old", avsdn(), recipe="", half=False)
-    finetune(tmp_path / "old", folder, out=tmp_path / "new", **QUICK)
-    recipe = yaml.safe_load((tmp_path / "new" / "recipe.yaml").read_text())
-    assert recipe["init_from"] == [str(tmp_path / "old")]
-    assert recipe["data"]["root"] == str(folder)
-    arguments = ["--config", str(tmp_path / "new" / "recipe.yaml"), "--trainer.max_epochs", "1", "--data.workers", "0"]
-    cli.main(["fit", *arguments, "--trainer.enable_progress_bar", "false"])
-    assert avzoo.load(tmp_path / "runs" / "recipe" / "version_0" / "bundle").classes == ["bell", "siren", "background"]
+    parent = avsdn(feature_dropout=0.2) if kind == "events" else joint(modality_dropout=0.3, audio_temperature=7.0)
+    bundle.write(tmp_path / "old", parent, recipe="", half=False)
+    options: dict[str, Any] = {"freeze": "encoders", "balance": "sampler", "lr_rest": 2e-3, "patience": 1, "epochs": 6}
+    model = finetune(tmp_path / "old", folder, out=tmp_path / "new", workers=0, seed=3, lr=0.1, **options)
+    recipe = tmp_path / "new" / "recipe.yaml"
+    written = yaml.safe_load(recipe.read_text())
+    assert written["init_from"] == [str(tmp_path / "old")]
+    if kind == "events":  # six clips make two steps, five times over
+        assert written["trainer"]["max_epochs"] == 6 * 5
+        assert written["trainer"]["check_val_every_n_epoch"] == 5
+    cli.main(["fit", "--config", str(recipe), "--data.workers", "0", "--trainer.enable_progress_bar", "false"])
+    again = avzoo.load(tmp_path / "runs" / "recipe" / "version_0" / "bundle")
+    assert again.classes == model.classes
+    assert dict(again.hparams) == dict(model.hparams)
+    assert all(torch.equal(again.state_dict()[key], value) for key, value in model.state_dict().items())
+
+
+def test_fine_tuning_by_plain_yaml_goes_on_exactly_where_it_was_killed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parent = secrnn()
+    bundle.write(tmp_path / "old", parent, recipe="", half=False)
+    recipe = {
+        "seed_everything": 1,
+        "preprocess": GAMMATONE,
+        "model": {"name": "SECRNNFusion", "image_features": 1280, "lr": 0.01},
+        "data": {"name": "Clips", "root": str(folder), "examples": "second", "batch_size": 2, "workers": 0},
+        "init_from": [str(tmp_path / "old")],
+        "save_every": 1,
+    }
+    recipe["data"]["cache"] = str(tmp_path / "features")  # type: ignore[index]
+    callbacks = [{"name": "FineTune", "freeze": "encoders", "balance": "weights"}]
+    callbacks.append({"name": "EarlyStopping", "monitor": "val_loss"})
+    recipe["trainer"] = {"max_epochs": 2, "enable_progress_bar": False, "callbacks": callbacks}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
+    command = ["--config", str(tmp_path / "mine.yaml")]
+    cli.main(["extract", *command])
+    cli.main(["fit", *command])
+    assert struck.drive(tmp_path / "b", "step:4:KILL,never", ["fit", *command]) == [[-9], [0]]  # amid the second epoch
+    ends = [
+        torch.load(root / "runs/mine/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for root in (tmp_path, tmp_path / "b")
+    ]
+    assert all(torch.equal(ends[1][key], value) for key, value in ends[0].items())
+    before = parent.state_dict()
+    changed_ = {key for key, value in ends[1].items() if not torch.equal(before[key], value)}
+    assert {key.partition(".")[0] for key in changed_ if "classifier" not in key} == {"fusion"}
 
 
 def test_it_learns(folder: Path) -> None:
@@ -102,14 +154,8 @@ def test_it_learns(folder: Path) -> None:
     model = finetune(parent, folder, epochs=30, workers=0, lr=1e-2)
     data = Clips(folder, task="events", preprocess=LIGHT)
     data.setup("fit")
-    batch = data.sets["val"][[finetuning_row(0), finetuning_row(1)]]  # type: ignore[index]
+    batch = data.sets["val"][[Row(0), Row(1)]]  # type: ignore[index]
     assert (model(batch.audio, batch.visual).argmax(-1) == batch.label).float().mean() > 0.9
-
-
-def finetuning_row(item: int) -> Any:
-    from avzoo.data.events import Row
-
-    return Row(item)
 
 
 @pytest.mark.parametrize(
@@ -182,19 +228,22 @@ def test_heads() -> None:
 
 def test_rates_by_part(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, float]] = []
-    real = finetuning._optimizer
+    real = tuning.optimizer
 
     def spy(*given: Any) -> Any:
         made = real(*given)
         seen.append({"groups": [(len(group["params"]), group["lr"]) for group in made["optimizer"].param_groups]})  # type: ignore[dict-item]
         return made
 
-    monkeypatch.setattr(finetuning, "_optimizer", spy)
+    monkeypatch.setattr(tuning, "optimizer", spy)
     parent = avsdn()
     rest = len(list(parent.parameters())) - 2
     finetune(parent, folder, lr=0.02, **QUICK)
     finetune(parent, folder, lr=0.02, lr_rest=0.0, **QUICK)
-    assert seen == [{"groups": [(2, 0.02), (rest, 0.002)]}, {"groups": [(2, 0.02), (rest, 0.0)]}]
+    assert seen == [{"groups": [(2, 0.02), (rest, 0.02)]}, {"groups": [(2, 0.02), (rest, 0.0)]}]
+    seen.clear()
+    finetune(joint(), folder, lr=0.02, **QUICK)
+    assert [rate for _, rate in seen[0]["groups"]] == [0.02, 0.002]  # type: ignore[attr-defined]
 
 
 def test_it_ends_early_and_keeps_the_best_epoch(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,6 +252,9 @@ def test_it_ends_early_and_keeps_the_best_epoch(folder: Path, capsys: pytest.Cap
     best, last = (int(word) for word in said.partition("\nepoch ")[2].split(" is the best")[0].split(" of "))
     assert last < 50
     assert last - best == 2
+    assert "with more of them" not in said
+    finetune(avsdn(), folder, epochs=1, workers=0)
+    assert "the last epoch is the best one: with more of them" in capsys.readouterr().out
 
 
 def test_the_same_seed_gives_the_same_model_and_leaves_the_generator_alone(folder: Path) -> None:
@@ -219,7 +271,7 @@ def test_weights_make_rare_classes_count_as_much(folder: Path, tmp_path: Path) -
     plain = model.loss
     logits = torch.randn(4, 10, 3)
     label = torch.tensor([[0] * 10, [0] * 10, [0] * 10, [1] * 4 + [2] * 6])
-    loss = weighted(model, torch.tensor([1 / 3, 1.0, 0.0]))
+    loss = weighted(model, class_weights(["drone"] * 3 + ["guitar"], OLD))
     model.train()
     expected = (plain(logits[:3], label[:3]) + plain(logits[3:], label[3:])) / 2
     torch.testing.assert_close(loss(logits, label), expected)
@@ -232,10 +284,33 @@ def test_weights_make_rare_classes_count_as_much(folder: Path, tmp_path: Path) -
     shutil.copytree(folder / "siren", tmp_path / "uneven" / "siren")
     results = [
         finetune(avsdn(), tmp_path / "uneven", balance=balance, **QUICK).state_dict()["classifier.weight"]
-        for balance in ("none", "weights", "weights")
+        for balance in ("none", "weights", "sampler", "weights", "sampler")
     ]
     assert not torch.equal(results[0], results[1])
-    assert torch.equal(results[1], results[2])
+    assert not torch.equal(results[0], results[2])
+    assert torch.equal(results[1], results[3])
+    assert torch.equal(results[2], results[4])
+
+
+def test_a_sampler_draws_every_class_equally_often_and_every_clip_in_turn() -> None:
+    category = torch.tensor([0] * 9 + [1] * 2 + [2] * 1)
+    events = EventBatches(12, 5, shuffle=True, category=category, balanced=True, swap=1.0, seed=3)
+    pairs = SceneBatches(12, 4, torch.arange(7), every=True, category=category, seed=3)
+    crops = SceneBatches(12, 4, torch.arange(7), category=category, streams=2, seed=3)
+    for batches, each in ((events, 1), (pairs, 7), (crops, 1)):
+        epochs = []
+        for epoch in (0, 1):
+            batches.set_epoch(epoch)
+            drawn = [[int(row[0]) for row in batch] for batch in batches]
+            stream = [item for batch in drawn for item in batch[: batches.batch_size]]
+            times = torch.bincount(torch.tensor(stream), minlength=12)
+            assert torch.equal(times[9:], each * torch.tensor([2, 2, 4]))
+            assert times[:9].sum() == 4 * each  # of nine, another four each time
+            assert times[:9].max() == each
+            epochs.append(drawn)
+        assert epochs[0] != epochs[1]
+        batches.set_epoch(1)  # as a training that goes on does
+        assert [[int(row[0]) for row in batch] for batch in batches] == epochs[1]
 
 
 def test_a_datamodule_of_ones_own(folder: Path) -> None:
@@ -250,7 +325,7 @@ def test_a_datamodule_of_ones_own(folder: Path) -> None:
     ("options", "said"),
     [
         ({"freeze": "all"}, "freeze='all'"),
-        ({"balance": "sampler"}, "balance='sampler'"),
+        ({"balance": "both"}, "balance='both'"),
         ({"epochs": 0}, "epochs=0"),
         ({"lr": 0.0}, "lr=0"),
         ({"lr_rest": -1.0}, "lr_rest=-1"),
@@ -284,8 +359,30 @@ def test_the_command(
     arguments = ["finetune", "./old", "--data", str(folder), "--epochs", "1", "--workers", "0", "--balance", "weights"]
     for name in ("old-my-clips", "old-my-clips-2"):
         cli.main(arguments)
-        assert f"ask it:  avzoo predict clip.mp4 --model './finetuned/{name}'" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert f"ask it:  avzoo predict clip.mp4 --model './finetuned/{name}'" in said
+        assert f"avzoo fit --config './finetuned/{name}/recipe.yaml'" in said
         assert avzoo.load(tmp_path / "finetuned" / name).classes == ["bell", "siren", "background"]
     with pytest.raises(SystemExit):
         cli.main(["finetune", "avsdn-avmix", "--data", str(folder)])
     assert "did you mean 'avsdn-avemix'" in capsys.readouterr().err
+
+
+def test_the_curve_is_measured_and_drawn(rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The benchmark of the clips that are enough, with a parent that knows nothing."""
+    monkeypatch.chdir(tmp_path)
+    module = script(next(path for path in SCRIPTS if path.stem == "finetune"))
+    monkeypatch.setattr(module, "PAIR", ("drone", "mandolin"))
+    monkeypatch.setattr(module, "_parents", lambda _: [avsdn()])
+    monkeypatch.setattr(module, "AVE", functools.partial(module.AVE, workers=0))
+    command = ["x", "avemix", str(rendered), "--clips", "1", "2", "--seeds", "1", "--epochs", "1", "--out", "a.json"]
+    for arguments in (command, ["x", "draw", "--out", "a.json", "--picture", "a.png"]):
+        monkeypatch.setattr(sys, "argv", arguments)
+        module.main()
+    figures = json.loads(Path("a.json").read_text())["avemix AVSDN"]
+    assert figures.keys() == {"checkpoint", "scratch", "one answer for all"}
+    assert figures["scratch"].keys() == {"1", "2"}
+    lists = [(tmp_path / "data/finetune" / f"avemix-{clips}-0" / "trainSet.txt").read_text() for clips in (1, 2)]
+    assert [text.count("drone") for text in lists] == [text.count("mandolin") for text in lists] == [1, 2]
+    assert set(lists[0].splitlines()) < set(lists[1].splitlines())
+    assert Path("a.png").read_bytes().startswith(b"\x89PNG")

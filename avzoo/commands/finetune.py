@@ -27,10 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--epochs", type=int, default=40, help="at most (default 40)")
     parser.add_argument("--lr", type=float, default=3e-3, help="learning rate of the head (default 0.003)")
-    parser.add_argument("--lr-rest", type=float, help="of all else (default a tenth of --lr)")
+    parser.add_argument("--lr-rest", type=float, help="of all else (default by model: as --lr, or a tenth)")
     parser.add_argument("--patience", type=int, default=10, help="epochs without progress until the end (default 10)")
     parser.add_argument(
-        "--balance", choices=["none", "weights"], default="none", help="weigh classes alike (default none)"
+        "--balance",
+        choices=["none", "weights", "sampler"],
+        default="none",
+        help="classes of different size: weigh the rare ones up, or draw all equally often (default none)",
     )
     parser.add_argument("--batch-size", type=int, help="windows, seconds or pairs a step (default by model)")
     parser.add_argument("--out", type=Path, help="the result, a bundle (default a new folder in finetuned/)")
@@ -67,6 +70,7 @@ def run(options: argparse.Namespace) -> None:
     )
     given = str(out) if out.is_absolute() else f"./{out.as_posix()}"
     print(f"ask it:  avzoo predict clip.mp4 --model '{given}'")
+    print(f"again, or with other options:  avzoo fit --config '{given}/recipe.yaml'")
 
 
 def _new_folder(model: str, data: Path) -> Path:
