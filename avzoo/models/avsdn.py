@@ -1,4 +1,4 @@
-"""AVSDN: the dual sequence-to-sequence network for audio-visual event localization.
+r"""AVSDN: the dual sequence-to-sequence network for audio-visual event localization.
 
 Yan-Bo Lin, Yu-Jhe Li, Yu-Chiang Frank Wang: "Dual-modality seq2seq network for audio-visual event localization",
 ICASSP 2019, https://arxiv.org/abs/1902.07473.

@@ -1,4 +1,4 @@
-"""JointScalogramNet: a scene from half-second spectra and single pictures, the sound encoder trained jointly.
+r"""JointScalogramNet: a scene from half-second spectra and single pictures, the sound encoder trained jointly.
 
 Chengxin Chen, Meng Wang, Pengyuan Zhang: "Audio-visual scene classification using a transfer learning based joint
 optimization strategy", 2022, https://arxiv.org/abs/2204.11420.
