@@ -19,21 +19,15 @@ from avzoo.clip import SOUND_SUFFIXES, VIDEO_SUFFIXES, Clip, probe
 from avzoo.errors import AvzooError, DataNotFoundError, check_choice
 from avzoo.hub import load
 from avzoo.models.base import AVModule
-from avzoo.prediction import Event, Events, Labels, Prediction, Segment, merge
+from avzoo.prediction import Events, Labels, Prediction, Segment, merge
 from avzoo.preprocess import Preprocess, read_window
 
 __all__ = [
-    "Event",
-    "Events",
-    "Labels",
     "Modality",
-    "Prediction",
-    "Segment",
     "best",
     "check_choices",
     "failed",
     "find_videos",
-    "merge",
     "predict",
     "predict_file",
     "reads",
@@ -94,13 +88,11 @@ def predict(
         on_damage: "error", or "pad" to go on with what a damaged file still holds.
 
     Raises:
-        AvzooError: If `top_k` is below 1, or a single file is given as the `audio` of several videos.
+        AvzooError: If an argument is none of these, or a single file is given as the `audio` of several videos.
         DataNotFoundError: If there is no such file, or no video in the folder.
         MediaError: If a single file cannot be read.
     """
-    check_choices(top_k, modality)
-    check_choice("on_missing_audio", on_missing_audio, ("error", "silence"))
-    check_choice("on_damage", on_damage, ("error", "pad"))
+    check_choices(top_k, modality, on_missing_audio, on_damage)
     loaded = model if isinstance(model, AVModule) else load(model, device=device)
     read = reads(loaded, modality)
     ask = partial(loaded.logits, audio=read["audio"], visual=read["visual"])
@@ -117,15 +109,17 @@ def predict(
     return (_predict_or_say(file, loaded, ask, options) for file in files)
 
 
-def check_choices(top_k: int, modality: str) -> None:
+def check_choices(top_k: int, modality: str, on_missing_audio: str = "error", on_damage: str = "error") -> None:
     """Refuse what neither a file nor a stream can be asked for.
 
     Raises:
-        AvzooError: If `top_k` is below 1, or the modality is none.
+        AvzooError: If `top_k` is below 1, or one of the others is none of its words.
     """
     if top_k < 1:
         raise AvzooError(f"top_k is {top_k}, expected 1 or more")
     check_choice("modality", modality, ("both", "audio", "visual"))
+    check_choice("on_missing_audio", on_missing_audio, ("error", "silence"))
+    check_choice("on_damage", on_damage, ("error", "pad"))
 
 
 def find_videos(given: Iterable[str | Path], modality: Modality = "both") -> list[Path]:

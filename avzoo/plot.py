@@ -101,7 +101,6 @@ def timeline(
     prediction: Prediction,
     out: str | Path,
     *,
-    audio: str | Path | None = None,
     truth: tuple[str, float, float] | None = None,
 ) -> Path:
     """Write `timeline_figure`.
@@ -109,7 +108,6 @@ def timeline(
     Args:
         prediction: Of one video, which is read again for its frames and sound.
         out: A `.png`, `.svg` or `.pdf`.
-        audio: The sound, where it is a file of its own.
         truth: The event as it really was: label, start and end, s.
 
     Returns:
@@ -119,17 +117,14 @@ def timeline(
         AvzooError: If `out` is of another kind, or the prediction has no answer.
     """
     check_picture(Path(out))
-    return save(timeline_figure(prediction, audio=audio, truth=truth), Path(out))
+    return save(timeline_figure(prediction, truth=truth), Path(out))
 
 
-def timeline_figure(
-    prediction: Prediction, *, audio: str | Path | None = None, truth: tuple[str, float, float] | None = None
-) -> Figure:
+def timeline_figure(prediction: Prediction, *, truth: tuple[str, float, float] | None = None) -> Figure:
     """Draw frames, waveform and probabilities over time in one picture.
 
     Args:
         prediction: Of one video, which is read again for its frames and sound.
-        audio: The sound, where it is a file of its own that the prediction does not know.
         truth: The event as it really was: label, start and end, s.
 
     Raises:
@@ -139,7 +134,7 @@ def timeline_figure(
         raise AvzooError(f"{prediction.video} has no answer to draw: {prediction.error}")
     duration = prediction.segments[-1].end
     count = min(MOST_FRAMES, max(1, round(duration)))
-    frames, low, high = glimpse(prediction, count, audio)
+    frames, low, high = glimpse(prediction, count)
     height, width = frames[0].shape[:2] if frames else (1, 100)
     figure = _shown_inline(figsize=(11, 1.7 + 11 / count * min(1.2, height / width) + 2.6), facecolor="white")
     grid = figure.add_gridspec(
@@ -219,15 +214,12 @@ def _bare(axis: Any, duration: float) -> None:
         spine.set_visible(False)
 
 
-def glimpse(
-    prediction: Prediction, count: int, audio: str | Path | None = None
-) -> tuple[list[Pixels], Envelope, Envelope]:
+def glimpse(prediction: Prediction, count: int) -> tuple[list[Pixels], Envelope, Envelope]:
     """Pictures `[height, width, 3]` spread over a video, and the lowest and highest sample of each bin of its sound.
 
     Args:
         prediction: Says what to read; it is read window by window.
         count: Of the pictures; there are none where the source has none.
-        audio: The sound, where it is a file of its own that the prediction does not know.
     """
     source, duration = prediction.source, prediction.segments[-1].end
     times = [(index + 0.5) * duration / count for index in range(count)] if probe(source).has_video else []
@@ -242,7 +234,7 @@ def glimpse(
             times=[time - start for time in times if start <= time < start + seconds],
             seconds=seconds,
             start=start,
-            audio_path=audio or prediction.sound,
+            audio_path=prediction.sound,
             on_missing_audio="silence",
             on_damage="pad",
         )
@@ -316,8 +308,7 @@ def confusion(counts: Tensor, classes: Sequence[str], out: Path) -> Path:
     Raises:
         AvzooError: If `out` is of another kind.
     """
-    if out.suffix.lower() not in FORMATS:
-        raise AvzooError(f"{out}: a picture's name ends in {', '.join(FORMATS)}")
+    check_picture(out)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -140,7 +140,18 @@ class Prediction:
         return self.video if self.arrays is None else self.arrays
 
     def to_dict(self) -> dict[str, Any]:
-        """The object that `avzoo predict --json` prints."""
+        """The object that `avzoo predict --json` prints.
+
+        Where there is no answer it has `video` and `error`, else:
+
+        ```
+        video, model, task, duration    as the attributes; times in s, probabilities to four places
+        segments    [{"start", "end", "labels": [{"label", "probability"}]}], best first
+        events      [{"start", "end", "label", "probability"}]
+        clip        [{"label", "probability"}], best first; null for a segment task
+        damage      only where there is some
+        ```
+        """
         if self.error:
             return {"video": str(self.video), "error": self.error}
         segments = [{"start": s.start, "end": s.end, "labels": _labels(s.labels)} for s in self.segments]

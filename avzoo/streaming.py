@@ -31,9 +31,10 @@ from avzoo.clip import Clip
 from avzoo.clip.plan import INTERLEAVE, SLACK
 from avzoo.errors import AvzooError, MediaError
 from avzoo.hub import load
-from avzoo.inference import Modality, Segment, best, check_choices, reads
+from avzoo.inference import Modality, best, check_choices, reads
 from avzoo.live import Piece, follow
 from avzoo.models.base import AVModule
+from avzoo.prediction import Segment
 from avzoo.preprocess import Preprocess, Sample
 
 HOLE = 0.05  # s between a sound's time and its place; less is the unsteady clock of a device

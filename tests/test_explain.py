@@ -17,7 +17,7 @@ import avzoo
 from avzoo import backbones, cli, explaining, hub, registry
 from avzoo.clip import read_clip
 from avzoo.data import rendering
-from avzoo.errors import AvzooError
+from avzoo.errors import AvzooError, MediaError
 from avzoo.explaining import VIEWS, explain
 from avzoo.explaining.figure import glow
 from avzoo.models import AVSDN, AVModule
@@ -136,6 +136,20 @@ def test_a_map_points_to_where_its_class_is(clip: Path, pool: str, numbers: dict
     assert {place(heat) for heat in asked.flatten(0, 1)} == {GREEN}
 
 
+def test_an_encoder_of_ones_own_looks_once_and_says_what_features_say(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    forward = Eye.forward
+    monkeypatch.setattr(Eye, "forward", lambda self, images: looks.append(len(images)) or forward(self, images))
+    ready = explain(clip, eye(fps=2, visual_kind="frame"))
+    owner = explain(clip, eye(fps=2, visual_kind="image", owner=True))
+    assert looks == [8, 8]
+    for view in VIEWS:
+        assert torch.allclose(owner.views[view], ready.views[view], atol=1e-6), view
+    assert not torch.allclose(owner.views["picture_frozen"], owner.views["both"])
+
+
 def test_what_speaks_against_a_class_is_dark(clip: Path) -> None:
     model = Made([0.0, 0.0], [[-90.0, 0.0], [0.0, 80.0]]).eval()
     maps = explain(clip, model, label="red").maps
@@ -170,6 +184,23 @@ def test_a_model_without_a_modality_has_no_view_of_it(clip: Path, monkeypatch: p
     assert answer.maps is None
     monkeypatch.setattr(Made, "modalities", ("visual",))
     assert list(explain(clip, eye()).views) == ["both", "picture_frozen"]
+
+
+def test_one_modality_alone_is_explained_as_a_model_that_has_no_other(clip: Path, tmp_path: Path) -> None:
+    answer = explain(clip, eye(), modality="visual")
+    assert list(answer.views) == ["both", "picture_frozen"]
+    assert answer.maps is not None
+    answer = explain(clip, ear(), modality="audio")
+    assert list(answer.views) == ["both", "sound_muted"]
+    assert answer.maps is None
+    mute = write_media(tmp_path / "mute.mp4", Picture(seconds=4))
+    with pytest.raises(MediaError, match='modality="visual" does without'):
+        explain(mute, eye())
+    assert explain(mute, eye(), modality="visual").probabilities.shape == (4, 3)
+    with pytest.raises(AvzooError, match="modality is 'eyes'"):
+        explain(mute, eye(), modality="eyes")  # type: ignore[arg-type]
+    with pytest.raises(AvzooError, match="on_damage is 'ignore'"):
+        explain(mute, eye(), on_damage="ignore")  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("clip")
@@ -207,8 +238,12 @@ def test_a_model_in_training_is_asked_in_eval_mode_and_left_as_it_was(clip: Path
 
 
 def test_what_cannot_be_explained_is_said(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(AvzooError, match="knows no class 'gren'; did you mean 'green'"):
-        explain(clip, eye(), label="gren")
+    answer = explain(clip, eye())
+    for ask in (lambda: explain(clip, eye(), label="gren"), lambda: answer.evidence("gren")):
+        with pytest.raises(AvzooError, match="knows no class 'gren'; did you mean 'green'"):
+            ask()
+    with pytest.raises(AvzooError, match=r"no segment of .* begins between 2.1 and 2.9 s"):
+        answer.evidence("green", 2.1, 2.9)
     monkeypatch.setattr(backbones, "build", lambda name, *_: Ear() if name == "vggish" else nn.Flatten())
     with pytest.raises(AvzooError, match="pools no map of features"):
         explain(clip, eye())
@@ -289,9 +324,8 @@ def test_the_command_adds_reasons(
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert "empty" in first["error"]
     assert second["segments"]
-    with pytest.raises(SystemExit):
-        cli.main(["predict", str(clip), "--explain", "--modality", "audio"])
-    assert "leave --modality out" in capsys.readouterr().err
+    cli.main(["predict", str(clip), "--explain", "--modality", "visual"])
+    assert "why green 2.0-4.0 s: picture frozen 0." in capsys.readouterr().out
 
 
 def test_explain_is_a_public_name() -> None:

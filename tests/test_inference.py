@@ -16,10 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 import avzoo
-from avzoo import cli, hub, inference, plot
+from avzoo import cli, hub, plot
 from avzoo.clip import Clip, read_clip
 from avzoo.errors import AvzooError, DataNotFoundError, MediaError
 from avzoo.models import AVSDN
+from avzoo.prediction import Prediction
 from avzoo.preprocess import Preprocessor, Sample, read_window
 
 CLASSES = ["drone", "helicopter", "mandolin", "background"]
@@ -66,7 +67,7 @@ def light(path: Path, seconds: float, lit: set[int]) -> Path:
     return path
 
 
-def said(prediction: inference.Prediction) -> list[str]:
+def said(prediction: Prediction) -> list[str]:
     return [segment.labels[0][0] for segment in prediction.segments]
 
 

@@ -19,9 +19,9 @@ import avzoo
 from avzoo import live, streaming
 from avzoo.clip import Clip, read_clip
 from avzoo.errors import AvzooError, DataNotFoundError, MediaError
-from avzoo.inference import Segment
 from avzoo.models import AVSDN
 from avzoo.models.base import AVModule
+from avzoo.prediction import Segment
 from avzoo.preprocess import Preprocessor
 
 CLASSES = ["drone", "helicopter", "mandolin", "background"]

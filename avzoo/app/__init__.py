@@ -8,7 +8,7 @@ at the end. The page loads nothing from elsewhere; a policy that goes with it ma
 __init__   the server, and what is on the page
 ├── desk        takes one upload after the other: limits, models
 ├── answer      what is said of a clip, as HTML
-├── guard       who may ask
+├── guard       who may ask, and for what
 └── page.js, page.css    the playhead; how it looks
 ```
 """
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 WAITING = 8  # questions in the queue
+ABANDONED = (300, 1800)  # s: how often is looked for uploads that nobody asked about, and how old they may become
 
 
 def models(given: str | None) -> dict[str, registry.Ref]:
@@ -94,6 +95,7 @@ def page(
             max_file_size=int(max_mb * 1e6),
             ssr_mode=False,
             mcp_server=False,
+            run_history=False,
             enable_monitoring=False,
             app_kwargs={"middleware": [Middleware(Guard)]},
             theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
@@ -130,7 +132,7 @@ def build(desk: Desk) -> gr.Blocks:
     def ask(upload: str, name: str, progress: Any = gr.Progress()) -> tuple[str, str]:  # noqa: B008 - Gradio's way
         return desk.ask(upload, name, lambda share, words: progress(share, desc=words))
 
-    blocks: gr.Blocks = gr.Blocks(title="avzoo", analytics_enabled=False)
+    blocks: gr.Blocks = gr.Blocks(title="avzoo", analytics_enabled=False, delete_cache=ABANDONED)
     with blocks:
         gr.HTML(answer.heading(desk.max_seconds, desk.max_mb), padding=False)
         with gr.Row(equal_height=False):

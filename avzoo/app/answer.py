@@ -90,6 +90,7 @@ def _why(found: Explanation, label: str, start: float, end: float, when: str) ->
     shares = found.evidence(label, start, end)
     alone = (("The sound", "sound_alone"), ("The picture", "picture_alone"))
     said = " ".join(f"{what} alone says {shares[view]:.2f}." for what, view in alone if view in shares)
+    said = said or f"By the {'sound' if 'sound_muted' in shares else 'picture'} alone."
     rows = ([LINES[view], notebook.bar(found, label, share)] for view, share in shares.items() if view != "both")
     return f'<p class="because">{said}</p>{notebook.cells((f"how sure of {escape(label)}", when), rows)}'
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import functools
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from avzoo import hub, registry
 from avzoo.app import answer
-from avzoo.clip import probe
+from avzoo.clip import MediaInfo, probe
 from avzoo.errors import AvzooError
 from avzoo.explaining import explain
 from avzoo.models.base import AVModule
 
-ABANDONED = 1800.0  # s after which an upload that nobody asked about is removed
+MOST_PIXELS = 4096 * 2304  # of a picture: some windows hold fifty of them
 
 
 @dataclass(eq=False)
@@ -54,16 +53,21 @@ class Desk:
         try:
             progress(0.0, f"loading {name}")
             model = self.load(name)
-            seconds = self.check(path, model)
-            found = explain(path, model, on_window=lambda t: progress(min(t / seconds, 1), f"{seconds:.0f} s of clip"))
+            info = self.check(path)
+            found = explain(
+                path,
+                model,
+                modality="visual" if not info.has_audio else "both" if info.has_video else "audio",
+                on_window=lambda t: progress(t / max(t, info.duration), f"{info.duration:.0f} s of clip"),
+            )
             return answer.timeline(found), answer.answer(found)
         except (AvzooError, OSError) as error:
-            return "", answer.sentence(str(error).replace(f"{path}: ", f"{path.name} ").replace(str(path), path.name))
+            return "", answer.sentence(str(error).replace(str(path), path.name))
         finally:
-            self.clear(path)
+            shutil.rmtree(path.parent, ignore_errors=True)  # an upload has a folder to itself
 
-    def check(self, path: Path, model: AVModule) -> float:
-        """The length of a clip that may be asked about, s.
+    def check(self, path: Path) -> MediaInfo:
+        """What a clip that may be asked about is, by its header.
 
         Raises:
             AvzooError: If it may not.
@@ -71,8 +75,6 @@ class Desk:
         if (size := path.stat().st_size / 1e6) > self.max_mb:
             raise AvzooError(f"{path}: has {size:.0f} MB, and {self.max_mb:g} MB is the limit here: cut it")
         info = probe(path)
-        if not info.has_video:
-            raise AvzooError(f"{path}: is sound without pictures: drop a video")
         if info.is_photo:
             raise AvzooError(f"{path}: is a photo: drop a video, with sound")
         if info.duration > self.max_seconds:
@@ -80,12 +82,11 @@ class Desk:
                 f"{path}: is {info.duration:.0f} s long, and {self.max_seconds:g} s is the limit here: cut it, or run"
                 f" `avzoo predict {path.name} --explain`, which has none"
             )
-        if not info.has_audio and "audio" in model.modalities:
+        if info.width * info.height > MOST_PIXELS:
             raise AvzooError(
-                f"{path}: has no sound, and {model.name} listens as well as it looks: take a clip with sound, or run"
-                f" `avzoo predict {path.name} --modality visual`"
+                f"{path}: has pictures of {info.width} x {info.height}, and 4K is the limit here: shrink it"
             )
-        return info.duration
+        return info
 
     def knows(self, name: str) -> str:
         """The classes of a model as HTML."""
@@ -98,10 +99,3 @@ class Desk:
     def load(self, name: str) -> AVModule:
         """A model by the name it is chosen by; the last two stay in memory."""
         return hub.load_ref(self.models[name])
-
-    def clear(self, path: Path) -> None:
-        """Remove an upload with the folder that it has to itself, and what was abandoned."""
-        shutil.rmtree(path.parent, ignore_errors=True)
-        for other in self.folder.iterdir():
-            if time.time() - other.stat().st_mtime > ABANDONED:
-                shutil.rmtree(other, ignore_errors=True)

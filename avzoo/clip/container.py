@@ -30,6 +30,7 @@ from avzoo.errors import MediaError
 
 PHOTO_CODECS = frozenset({"mjpeg", "png", "webp", "gif", "bmp", "tiff", "heic"})
 PRIMING = 0.1  # s of sound before the first picture that do not move time zero
+LISTS = frozenset({"hls", "dash", "concat", "imf"})  # what libav reads as media is in files that these name
 READ_ERRORS = 20  # failed reads after which the rest of a file is given up
 
 Rgb = NDArray[np.uint8]
@@ -164,6 +165,8 @@ def open_container(path: Path) -> Iterator[MediaFile]:
             f"{path}: cannot be opened as media ({reason}); it is no video or sound file, or was cut before its index"
         ) from error
     with handle:
+        if handle.format.name in LISTS:
+            raise MediaError(f"{path}: is a list of other files, not media: give one of those")
         try:
             yield MediaFile(path, handle)
         except av.FFmpegError as error:

@@ -25,7 +25,7 @@ def existing(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_file():
         folder = path.parent
-        near = did_you_mean(path.name, [p.name for p in folder.iterdir()]) if folder.is_dir() else ""
+        near = did_you_mean(path.name, [p.name for p in folder.iterdir() if p.is_file()]) if folder.is_dir() else ""
         what = "a folder, not a file" if path.is_dir() else "no such file" if folder.is_dir() else "no such folder"
         raise DataNotFoundError(f"{path}: {what}; expected a video or sound file{near}")
     if not path.stat().st_size:

@@ -130,7 +130,7 @@ class Window:
         if self.audio and not audio and self.on_missing_audio == "error":
             raise MediaError(
                 f'{path}: has no audio stream that can be decoded; on_missing_audio="silence" reads it as silent, '
-                "audio_path= takes the sound from another file"
+                'audio_path= takes the sound from another file, modality="visual" does without'
             )
         if 0 < duration <= self.start:
             raise MediaError(f"{path}: the window begins at {self.start:g} s, but the file is {duration:.2f} s long")

@@ -10,16 +10,22 @@ import time
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--model", help="chosen at first: a name of `avzoo list`, hf:owner/repo@commit, or a folder")
-    parser.add_argument("--port", type=int, default=7860, help="of 127.0.0.1 (default 7860)")
-    parser.add_argument("--max-seconds", type=float, default=120, help="longest clip (default 120)")
-    parser.add_argument("--max-mb", type=float, default=200, help="largest file (default 200)")
+    parser.add_argument("--port", type=int, default=7860, help="where on 127.0.0.1 (default: 7860)")
+    parser.add_argument(
+        "--max-seconds", type=float, default=120, help="longest clip that is answered, s (default: 120)"
+    )
+    parser.add_argument(
+        "--max-mb", type=float, default=200, help="largest file that is taken, 10^6 bytes (default: 200)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Serve until it is interrupted or told to end; uploads are removed either way."""
+    """Serve until it is interrupted, told to end, or its terminal closes; uploads are removed each way."""
     from avzoo.app import page
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stop in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # the latter comes when a terminal closes
+        if signal.getsignal(stop) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(stop, signal.default_int_handler)
     with page(options.model, port=options.port, max_seconds=options.max_seconds, max_mb=options.max_mb) as blocks:
         print(f"avzoo is at {blocks.local_url}  (Ctrl+C ends it)", flush=True)
         wait()

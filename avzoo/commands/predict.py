@@ -18,32 +18,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("video", nargs="+", type=Path, help="files, or folders of them")
     parser.add_argument(
-        "--model", default="avsdn-avemix", help="a name of `avzoo list`, hf:owner/repo@commit, or a folder"
+        "--model",
+        default="avsdn-avemix",
+        help="a name of `avzoo list`, hf:owner/repo@commit, or a folder (default: avsdn-avemix)",
     )
     parser.add_argument("--audio", type=Path, help="the sound of a silent video; a folder holds that of many, by name")
     parser.add_argument(
-        "--modality", choices=["both", "audio", "visual"], default="both", help="read the sound or the pictures alone"
+        "--modality",
+        choices=["both", "audio", "visual"],
+        default="both",
+        help="go by the sound or the pictures alone (default: both)",
     )
     parser.add_argument(
-        "--explain", action="store_true", help="and why: each modality alone, muted or frozen; with --plot also where"
+        "--explain",
+        action="store_true",
+        help="say also why: what the model says by sound or picture alone, with the sound muted, with the picture"
+        " frozen; --plot then shows where it looked",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object a video, on its own line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a video, each on a line")
     parser.add_argument(
-        "--plot", type=Path, metavar="OUT.png", help="draw frames, sound and answers; a folder for many"
+        "--plot", type=Path, metavar="OUT.png", help="draw frames, sound and answers; of many videos, into a folder"
     )
     parser.add_argument(
         "--submission", type=Path, metavar="OUT.csv", help="write the answers as the DCASE 2021 task 1B challenge wants"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="write the JSON objects there; the same command goes on after a kill"
+        "--out", type=Path, metavar="FOLDER", help="write the JSON objects there; after a kill the same command goes on"
     )
     parser.add_argument(
-        "--part", metavar="i/n", help="with --out: answer one of n parts of the files; slurm: that of an array's task"
+        "--part", metavar="i/n", help="with --out: answer part i of n of the files; `slurm`: by the task of a job array"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps")
-    parser.add_argument("--top-k", type=int, default=5, help="labels kept per segment (default 5)")
-    parser.add_argument("--on-missing-audio", choices=["error", "silence"], default="error", help="default: error")
-    parser.add_argument("--on-damage", choices=["error", "pad"], default="error", help="default: error")
+    parser.add_argument("--device", default="cpu", help="where the model runs: cpu (default), cuda, cuda:1, mps")
+    parser.add_argument("--top-k", type=int, default=5, help="labels kept per segment (default: 5)")
+    parser.add_argument(
+        "--on-missing-audio",
+        choices=["error", "silence"],
+        default="error",
+        help="a video without sound fails (default), or is read with silence",
+    )
+    parser.add_argument(
+        "--on-damage",
+        choices=["error", "pad"],
+        default="error",
+        help="a damaged file fails (default), or is answered by what it still holds",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -57,8 +75,6 @@ def run(options: argparse.Namespace) -> None:
 
     if options.part and not options.out:
         raise AvzooError("--part needs --out FOLDER for its answers (`avzoo merge` joins them)")
-    if options.explain and options.modality != "both":
-        raise AvzooError("--explain asks for each modality alone by itself: leave --modality out")
     if options.out and (options.submission or options.json):
         raise AvzooError("--out writes JSON objects to a folder: leave --json and --submission out")
     part = Part.parse(options.part or "1/1")
@@ -69,11 +85,9 @@ def run(options: argparse.Namespace) -> None:
     if kept:
         left = [row for row in zip(files, pictures, strict=True) if str(row[0]) not in kept.done]
         files, pictures = [file for file, _ in left], [picture for _, picture in left]
-    asked = {"top_k": options.top_k, "audio": options.audio}
+    asked = {"top_k": options.top_k, "audio": options.audio, "modality": options.modality}
     asked |= {"on_missing_audio": options.on_missing_audio, "on_damage": options.on_damage}
-    answers = inference.predict(files, model, modality=options.modality, **asked)
-    if options.explain:
-        answers = _explained(files, model, asked)
+    answers = _explained(files, model, asked) if options.explain else inference.predict(files, model, **asked)
     failed = 0
     rows: list[tuple[str, str, dict[str, float]]] = []
     for answer, picture in zip(
@@ -132,6 +146,7 @@ def as_flags(message: str) -> str:
         ('on_missing_audio="silence"', "--on-missing-audio silence"),
         ('on_damage="pad"', "--on-damage pad"),
         ("audio_path=", "--audio"),
+        ('modality="visual"', "--modality visual"),
     ):
         message = message.replace(argument, flag)
     return message
@@ -140,13 +155,12 @@ def as_flags(message: str) -> str:
 def _pictures(files: list[Path], out: Path | None) -> list[Path | None]:
     """The picture of each file: `out` itself for one, different names in a folder for many."""
     from avzoo.errors import AvzooError
-    from avzoo.plot import FORMATS
+    from avzoo.plot import FORMATS, check_picture
 
     if out is None:
         return [None] * len(files)
     if len(files) == 1 and not out.is_dir():
-        if out.suffix.lower() not in FORMATS:
-            raise AvzooError(f"--plot {out}: a picture's name ends in {', '.join(FORMATS)}")
+        check_picture(out)
         return [out]
     if out.suffix.lower() in FORMATS:
         raise AvzooError(f"--plot {out}: {len(files)} videos were given, so name a folder")

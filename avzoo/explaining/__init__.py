@@ -20,11 +20,10 @@ import torch
 from torch import Tensor
 
 from avzoo.clip import Clip
-from avzoo.errors import AvzooError, did_you_mean
 from avzoo.explaining.cam import Watch
-from avzoo.explaining.explanation import VIEWS, Explanation
+from avzoo.explaining.explanation import VIEWS, Explanation, column_of
 from avzoo.hub import load
-from avzoo.inference import predict_file
+from avzoo.inference import Modality, check_choices, predict_file, reads
 from avzoo.models.base import AVModule
 
 __all__ = ["VIEWS", "Explanation", "explain"]
@@ -37,6 +36,7 @@ def explain(
     label: str | None = None,
     top_k: int = 5,
     audio: str | Path | None = None,
+    modality: Modality = "both",
     device: str = "cpu",
     on_missing_audio: Literal["error", "silence"] = "error",
     on_damage: Literal["error", "pad"] = "error",
@@ -50,24 +50,25 @@ def explain(
         label: The class whose maps are wanted; default: of every segment the best one.
         top_k: Labels kept per segment.
         audio: The sound, where it is a file of its own.
+        modality: "audio" goes by the sound alone, "visual" by the pictures alone: so can be explained what has no more.
         device: Where a model that is given by name runs.
         on_missing_audio: "error", or "silence" to go on with silence.
         on_damage: "error", or "pad" to go on with what a damaged file still holds.
         on_window: Called after each window with the time that is reached, s.
 
     Raises:
-        AvzooError: If the model has no such class, or its image network pools no map (a transformer).
+        AvzooError: If an argument is none of these, the model has no such class, or its image network pools no map (a
+            transformer).
         DataNotFoundError: If there is no such file.
         MediaError: If it cannot be read.
     """
+    check_choices(top_k, modality, on_missing_audio, on_damage)
     loaded = model if isinstance(model, AVModule) else load(model, device=device)
-    if label is not None and label not in loaded.classes:
-        near = did_you_mean(label, loaded.classes)
-        raise AvzooError(f"{loaded.name} knows no class {label!r}{near}; it knows {', '.join(loaded.classes)}")
+    column = None if label is None else column_of(label, loaded.classes, loaded.name)
     windows: list[_Window] = []
 
     def ask(clip: Clip) -> Tensor:
-        windows.append(_look(loaded, clip, label))
+        windows.append(_look(loaded, clip, column, **reads(loaded, modality)))
         if on_window is not None:
             on_window(clip.start + loaded.preprocess.seconds)
         return windows[-1].scores["both"]
@@ -78,6 +79,7 @@ def explain(
         ask,
         top_k=top_k,
         audio=audio,
+        modality=modality,
         on_missing_audio=on_missing_audio,
         on_damage=on_damage,
     )
@@ -107,20 +109,19 @@ class _Window:
     times: Tensor
 
 
-def _look(model: AVModule, clip: Clip, label: str | None) -> _Window:
+def _look(model: AVModule, clip: Clip, column: int | None, *, audio: bool, visual: bool) -> _Window:
     """Ask in eval mode, whatever mode the model is in."""
     training = model.training
     model.eval()
     try:
         with torch.backends.cudnn.flags(enabled=False):  # its LSTMs have no backward pass in eval mode
-            return _ask(model, clip, label)
+            return _ask(model, clip, column, hears=audio, sees=visual)
     finally:
         model.train(training)
 
 
-def _ask(model: AVModule, clip: Clip, label: str | None) -> _Window:
+def _ask(model: AVModule, clip: Clip, column: int | None, *, hears: bool, sees: bool) -> _Window:
     p, read = model.preprocess, model.preprocessor
-    hears, sees = "audio" in model.modalities, "visual" in model.modalities
 
     def answer(audio: Tensor | None, visual: Tensor | None) -> Tensor:
         scores: Tensor = model(*(None if part is None else part[None] for part in (audio, visual)))
@@ -132,18 +133,19 @@ def _ask(model: AVModule, clip: Clip, label: str | None) -> _Window:
         if watch is not None and visual is not None:
             watch.saw(visual)
         scores = {"both": answer(audio, visual)}
-    explained = scores["both"].argmax(-1).tolist() if label is None else [model.classes.index(label)] * p.segments
+    explained = scores["both"].argmax(-1).tolist() if column is None else [column] * p.segments
     maps = None
-    with torch.no_grad():
+    with torch.no_grad(), watch.remembering() if watch else nullcontext():
         if hears and sees:
             scores["sound_alone"] = answer(audio, None)
             scores["picture_alone"] = answer(None, visual)
         if hears:
             silence, _ = read(replace(clip, waveform=torch.zeros_like(clip.waveform)), visual=False)
             scores["sound_muted"] = answer(silence, visual)
-        if watch is not None and visual is not None:
+    if watch is not None and visual is not None:
+        with torch.no_grad(), watch.remembering(frozen=True):
             scores["picture_frozen"] = answer(audio, watch.frozen(visual))
-            with torch.enable_grad():
-                maps = watch.maps(scores["both"], explained)
+        with torch.enable_grad():
+            maps = watch.maps(scores["both"], explained)
     times = clip.start + torch.tensor(p.frame_times(), dtype=torch.float64).view(p.segments, -1)
     return _Window(clip.start, {name: s.detach().float().cpu() for name, s in scores.items()}, explained, maps, times)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from avzoo import plot
+from avzoo.errors import AvzooError, did_you_mean
 from avzoo.explaining import figure
 from avzoo.prediction import Prediction
 
@@ -30,7 +31,8 @@ VIEWS = {
 class Explanation(Prediction):
     """A prediction and what it rests on.
 
-    A model that only hears has no view without sound, and no maps; one that only sees likewise.
+    Where the model only hears, or went by the sound alone, there is no view without sound and there are no maps; where
+    it only sees likewise.
 
     Attributes:
         views: Probabilities `[segments, classes]`, by the names of `VIEWS`.
@@ -47,9 +49,15 @@ class Explanation(Prediction):
     picture_times: Tensor | None = None
 
     def evidence(self, label: str, start: float = 0.0, end: float = math.inf) -> dict[str, float]:
-        """The probability of a class in each view, its mean over the segments that begin between two times, s."""
+        """The probability of a class in each view, its mean over the segments that begin between two times, s.
+
+        Raises:
+            AvzooError: If there is no such class, or no such segment.
+        """
+        column = column_of(label, self.classes, self.model)
         rows = [index for index, segment in enumerate(self.segments) if start <= segment.start < end]
-        column = self.classes.index(label)
+        if not rows:
+            raise AvzooError(f"no segment of {self.video} begins between {start:g} and {end:g} s")
         return {name: float(view[rows, column].mean()) for name, view in self.views.items()}
 
     def rows(self) -> list[dict[str, Any]]:
@@ -60,7 +68,10 @@ class Explanation(Prediction):
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """As a prediction's, with `evidence` for each segment, event and label of the clip, see `VIEWS`."""
+        """As a prediction's, with `evidence` for each segment, event and label of the clip.
+
+        That is its probability in each of the `VIEWS` that there are; a segment's is that of its `label`.
+        """
         answer = super().to_dict()
         for segment, row in zip(answer["segments"], self.rows(), strict=True):
             segment["evidence"] = {key: value for key, value in row.items() if key not in ("start", "end")}
@@ -97,6 +108,19 @@ class Explanation(Prediction):
         if out is not None:
             plot.save(drawn, Path(out))
         return drawn
+
+
+def column_of(label: str, classes: list[str], model: str) -> int:
+    """The place of a class in the label order.
+
+    Raises:
+        AvzooError: If the model has no such class.
+    """
+    if label not in classes:
+        raise AvzooError(
+            f"{model} knows no class {label!r}{did_you_mean(label, classes)}; it knows {', '.join(classes)}"
+        )
+    return classes.index(label)
 
 
 def _rounded(shares: dict[str, float]) -> dict[str, float]:
