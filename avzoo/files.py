@@ -13,7 +13,9 @@ HOST = socket.gethostname().replace(".", "-")  # machines that share a folder co
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, that becomes `path` if the block succeeds and vanishes if not.
+    """An empty file beside `path`, that becomes `path` if the block succeeds and vanishes if not.
+
+    Who may read it is the umask's to say, also where safetensors writes, whose files are otherwise for their owner.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -25,7 +27,10 @@ def whole(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{HOST}-{os.getpid()}.tmp")
     try:
+        unfinished.touch()
+        mode = unfinished.stat().st_mode
         yield unfinished
+        unfinished.chmod(mode)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`avzoo fit | validate | test | extract | lr`: LightningCLI with one recipe file, one `preprocess`, one label order.
+"""`avzoo fit | validate | test | extract | shard | lr`: LightningCLI, one recipe, one `preprocess`, one label order.
 
 A recipe names classes instead of class paths (`model: {name: AVSDN, hidden_dim: 64}`), states the signal path once,
 at the top, and takes the label order from the data. Whatever Lightning's users know works as they know it:
@@ -117,12 +117,6 @@ class AvzooCLI(LightningCLI):
             if self.trainer.is_global_zero:
                 print(f"going on from {run.checkpoint} (`--resume false` starts anew)")
         facts = tracking.facts(run, recipe.text())
-        try:
-            own_loggers = tracking.open_loggers(config["track"], run, first=self.trainer.is_global_zero)
-        except AvzooError:
-            run.release()
-            raise
-        self.trainer.loggers = [*own_loggers, *self.trainer.loggers]
         bar = self.trainer.progress_bar_callback
         if isinstance(bar, Progress):
             bar.run = f"{facts['recipe']}/{facts['run']}"
@@ -147,21 +141,35 @@ class AvzooCLI(LightningCLI):
         meet = environment is not None and environment.creates_processes_externally and not told
         if meet:
             strategy.setup_environment()  # Lightning does so a moment later, which then changes nothing
-        run = self._decide_run(recipe) if first else None
-        if run is not None:
-            told = os.pathsep.join([str(run.folder), str(run.checkpoint or "")])
-            if not meet:
+        run = None
+        try:
+            if first:
+                run = self._decide_run(recipe)
+                self._open_loggers(run)
+                told = os.pathsep.join([str(run.folder), str(run.checkpoint or "")])
+        finally:  # also where it fails: the others wait for an answer
+            if meet:
+                told = strategy.broadcast(told)
+            elif first:
                 os.environ["AVZOO_RUN"] = told
-        if meet:
-            told = strategy.broadcast(told)
         if run is None:
             folder, _, checkpoint = told.partition(os.pathsep)
             if not folder:
-                raise AvzooError("nobody tells this process which run it is in: start all by `srun` or `torchrun`")
+                raise AvzooError("there is no run: the first process says why, if all were started by srun or torchrun")
             run = Run(Path(folder), Path(checkpoint) if checkpoint else None)
             if run.checkpoint is None:
                 self._init_from()
+            self._open_loggers(run)
         return run
+
+    def _open_loggers(self, run: Run) -> None:
+        track = self.config_init[self.subcommand]["track"]
+        try:
+            own = tracking.open_loggers(track, run, first=self.trainer.is_global_zero)
+        except AvzooError:
+            run.release()
+            raise
+        self.trainer.loggers = [*own, *self.trainer.loggers]
 
     def _decide_run(self, recipe: str) -> Run:
         parent = Path("runs", self._recipe_name())
@@ -173,9 +181,7 @@ class AvzooCLI(LightningCLI):
     def _recipe_name(self) -> str:
         config = self.config[self.subcommand]
         name = Path(str(config["config"][0])).stem if config.get("config") else "run"
-        return (
-            f"{name}-smoke" if config["limit"] else name
-        )  # other recipes begin with what `name` left, see `init_from`
+        return f"{name}-smoke" if config["limit"] else name  # `init_from` begins with what `name` left
 
     def _init_from(self) -> None:
         """Read what `init_from` names, before hours are spent; a resumed run has it already."""
@@ -185,7 +191,13 @@ class AvzooCLI(LightningCLI):
         model, parents = self.model, [find_parent(name) for name in config["init_from"]]
         if not isinstance(model, AVModule):
             raise AvzooError(f"init_from: {type(model).__name__} takes no weights of others")
-        model.take_over = lambda: print(f"init_from: {take_over(model, parents)}")  # type: ignore[method-assign]
+
+        def begin() -> None:
+            taken = take_over(model, parents)
+            if self.trainer.is_global_zero:
+                print(f"init_from: {taken}")
+
+        model.take_over = begin  # type: ignore[method-assign]
 
     def after_fit(self) -> None:
         """Conclude in the first process; `srun` ends all that are left a minute after the first end, so they wait."""
@@ -277,7 +289,7 @@ NOISE = (
 
 
 def main(arguments: Sequence[str]) -> AvzooCLI:
-    """Run `fit`, `validate`, `test` or `extract`; the CLI comes back with its trainer, model and data."""
+    """Run one of these commands; the CLI comes back with its trainer, model and data."""
     for name in ("pytorch.utilities.rank_zero", "fabric.utilities.seed", "fabric.utilities.distributed"):
         logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
     for message in NOISE:

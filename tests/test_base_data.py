@@ -18,11 +18,12 @@ import torch
 from lightning.fabric.utilities.data import _set_sampler_epoch
 from media import Picture, Sound, write_media
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from avzoo import backbones
 from avzoo.augment import view_seeds
 from avzoo.data import features as module
-from avzoo.data.base import Item, Split
+from avzoo.data.base import Item, Loader, Split
 from avzoo.data.events import EventBatches, EventDataModule, EventSet, Row, segment_labels
 from avzoo.data.features import FeatureCache, Modality, Source, View, cache_folder, extract
 from avzoo.errors import AvzooError, MediaError
@@ -235,6 +236,29 @@ def test_partners_are_of_the_same_class_and_as_many_as_asked_for() -> None:
     assert rows != [row for batch in batches for row in batch]  # another epoch, other partners
 
 
+class Pids(Dataset[int]):
+    def __getitem__(self, row: int) -> int:
+        return os.getpid()
+
+
+def test_loaders_outlive_a_signal_to_the_whole_group() -> None:
+    loader = Loader(Pids(), sampler=range(200), batch_size=None, num_workers=2)
+    batches = iter(loader)
+    first = next(batches)
+    subprocess.run(["sh", "-c", f"kill -TERM {first}"], check=True)  # as Slurm does: it is not the parent
+    rest = [*batches]
+    assert len(rest) == 199
+    assert rest[-2:].count(first) == 1
+    batches = iter(loader)
+    next(batches)
+    children = multiprocessing.active_children()
+    assert len(children) == 2
+    for child in children:
+        child.terminate()  # as the parent, whom they obey
+        child.join(20)
+    assert [child.exitcode for child in children] == [0, 0]
+
+
 # -- the cache -------------------------------------------------------------------------------------------------------
 
 
@@ -254,6 +278,15 @@ def test_extract_writes_what_the_preprocessor_gives(cache: FakeCache, sources: l
     assert not torch.equal(augmented, expected.visual)
     live = Preprocessor(cache.preprocess).visual(clip, view_seeds(source.id, 1, len(clip.frames)))
     assert torch.equal(live, augmented)
+
+
+def test_the_umask_says_who_may_read_features(cache: FakeCache, sources: list[Source]) -> None:
+    before = os.umask(0o027)
+    try:
+        extract(cache, {sources[0]: 1}, workers=0)
+    finally:
+        os.umask(before)
+    assert cache.path(sources[0], "audio").stat().st_mode & 0o777 == 0o640
 
 
 def count_makes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[View]]]:

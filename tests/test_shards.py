@@ -75,6 +75,12 @@ def test_the_same_clips_are_the_same_bytes(rendered: Path, packed: Path, tmp_pat
         shards.read("nothing")
 
 
+def test_where_nothing_can_be_written_nothing_is_packed(rendered: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(AvzooError, match=r"file cannot be written to \(File exists\): choose another folder"):
+        pack(events(rendered), tmp_path / "file", content="clips")
+
+
 @pytest.mark.usefixtures("cheap_backbones")
 @pytest.mark.parametrize("content", ["frames", "features"])
 def test_a_killed_pack_goes_on_behind_its_last_shard(

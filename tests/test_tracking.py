@@ -153,6 +153,18 @@ def test_two_processes_show_and_write_as_one(
     assert len(rows(run, "val_loss")) == 3
 
 
+def test_what_the_first_process_refuses_ends_all(
+    fit: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = [*fit, "--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu"]
+    command = [*two, "--init_from", "[not-even-a-name]"]
+    assert struck.drive(tmp_path / "two", "never", command, processes=2) == [[1, 1]]
+    said = capsys.readouterr().out
+    assert said.count("init_from: 'not-even-a-name' is no model") == 1
+    assert said.count("avzoo: there is no run: the first process says why") == 1
+    assert not [*(tmp_path / "two" / RUNS).glob("version_*")]
+
+
 @pytest.mark.parametrize("track", ["tensorboard", "wandb"])
 def test_a_missing_package_is_one_line(track: tracking.Track, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda _: None)

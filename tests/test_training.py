@@ -55,6 +55,15 @@ def test_a_fast_dev_run_leaves_nothing(rendered: Path, tmp_path: Path, monkeypat
     assert {path.name for path in tmp_path.iterdir()} == {"cache-of-cheap-features"}
 
 
+@pytest.mark.parametrize("word", ["--config", "-c"])
+def test_a_recipe_of_the_package_is_found_by_either_option(
+    word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = str(registry.asset("recipes/avsdn-ave.yaml"))
+    assert complete(["fit", word, "recipes/avsdn-ave.yaml"]) == ["fit", "--config", found]
+
+
 def test_a_checkpoint_without_a_recipe_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "some.ckpt").touch()
     with pytest.raises(DataNotFoundError, match="`--config`"):

@@ -9,8 +9,13 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("answers", type=Path, help="the folder that `avzoo predict --part i/n --out` wrote to")
-    parser.add_argument("video", nargs="*", type=Path, help="files and folders that must all have been answered")
+    parser.usage = "avzoo merge ANSWERS [VIDEO ...] --out OUT.jsonl"
+    parser.add_argument(
+        "answers", metavar="ANSWERS", type=Path, help="the folder that `avzoo predict --part i/n --out` wrote to"
+    )
+    parser.add_argument(
+        "video", metavar="VIDEO", nargs="*", type=Path, help="files and folders that must all have been answered"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="OUT.jsonl", help="one JSON object a video, sorted")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from avzoo import registry
 from avzoo.errors import AvzooError, DataNotFoundError, did_you_mean
+from avzoo.files import whole
 from avzoo.train.signals import AGAIN
 
 JOB = """\
@@ -57,7 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mem", metavar="64G", help="memory of each node (default the cluster's)")
     parser.add_argument("--time", default="12:00:00", help="limit of each run, as Slurm has it (default 12:00:00)")
     parser.add_argument(
-        "--signal-before", type=int, default=120, metavar="S", help="seconds before the limit to stop at (default 120)"
+        "--signal-before",
+        type=int,
+        default=120,
+        metavar="S",
+        help="seconds before the limit to stop at (default 120); more than a validation takes",
     )
     parser.add_argument("--partition", help="where it runs (default the cluster's)")
     parser.add_argument("--account", help="who is charged (default the cluster's)")
@@ -90,10 +95,8 @@ def run(options: argparse.Namespace) -> None:
     text = job(options, config)
     if out.exists() and out.read_text(encoding="utf-8") != text:
         raise AvzooError(f"{out} is there and says something else: remove it, or name another file by --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(out)
+    with whole(out) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
     if not options.go:
         print(f"{out}\nsubmit it:  sbatch {shlex.quote(str(out))}")
         return

@@ -6,6 +6,9 @@ A dataset writes `items(split)` and `classes`. What a label means is in `events.
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -154,13 +157,15 @@ def evenly(category: Tensor, generator: torch.Generator) -> Tensor:
 class Loader(DataLoader[Any]):
     """A loader whose processes change nothing: neither where an epoch goes on nor the random numbers of this one.
 
+    A cluster sends SIGTERM to them as well; they go on until this process, which saves first, ends them.
+
     Args:
         batches: What is indexed by a share.
         options: As of `DataLoader`.
     """
 
     def __init__(self, batches: Dataset[Any], **options: Any) -> None:
-        super().__init__(batches, generator=torch.Generator(), **options)
+        super().__init__(batches, generator=torch.Generator(), worker_init_fn=_obey_parent, **options)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         torch.empty((), dtype=torch.int64).random_()  # as a loader does that has no generator and no processes
@@ -169,6 +174,19 @@ class Loader(DataLoader[Any]):
     def _begin(self) -> Iterator[Any]:
         """With the first batch, not before: only then a trainer that goes on knows its place."""
         yield from super().__iter__()
+
+
+def _obey_parent(number: int) -> None:  # noqa: ARG001 - of the process, torch's
+    """Let SIGTERM end this process only if the parent sends it; no handler of Python's can tell."""
+    if hasattr(signal, "sigwaitinfo"):  # Linux
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_await_parent, daemon=True).start()
+
+
+def _await_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 class AVDataModule(L.LightningDataModule, ABC):

@@ -89,7 +89,8 @@ class EventSet(Dataset[Batch]):
             audio = self._exchange(items, sounds, audio, self.audio[self.clip[sounds]])
         if (pictures >= 0).any():
             visual = self._exchange(items, pictures, visual, self.visual[self.clip[pictures], views])
-        audio, visual, label = (torch.where(_like(backwards, x), x.flip(1), x) for x in (audio, visual, label))
+        if backwards.any():
+            audio, visual, label = (torch.where(_like(backwards, x), x.flip(1), x) for x in (audio, visual, label))
         return Batch(audio, visual, label, [self.ids[item] for item in items])
 
     def _exchange(self, items: Tensor, others: Tensor, own: Tensor, theirs: Tensor) -> Tensor:

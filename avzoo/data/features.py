@@ -52,6 +52,11 @@ class Source:
     audio: Path | None = None
     start: float = 0.0
 
+    @property
+    def place(self) -> str:
+        """What tells it from others of the same id."""
+        return str(self.path)
+
 
 def cache_folder() -> Path:
     """Where avzoo keeps what it can make again: `$AVZOO_CACHE`, else `~/.cache/avzoo`."""
@@ -180,7 +185,7 @@ def extract(
         for source, reason in results:
             bar.update()
             if reason:
-                broken[str(source.path) if source.id in broken else source.id] = reason
+                broken[source.place if source.id in broken else source.id] = reason
     return broken
 
 
@@ -214,7 +219,7 @@ def _in_workers(cache: FeatureCache, todo: Mapping[Source, list[View]], device: 
             except BrokenProcessPool:
                 yield (
                     source,
-                    f"{source.path}: the process that read it died (out of memory, a crash in the decoder, or a script"
+                    f"{source.place}: the process that read it died (out of memory, a crash in the decoder, or a script"
                     ' without `if __name__ == "__main__":`; workers=0 starts no process)',
                 )
 

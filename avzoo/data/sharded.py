@@ -43,6 +43,11 @@ class ShardSource(Source):
 
     row: int = 0
 
+    @property
+    def place(self) -> str:
+        """What tells it from others of the same id."""
+        return f"{self.path.name}, row {self.row}"
+
 
 @dataclass(frozen=True)
 class ShardWindow(Window):
@@ -132,7 +137,8 @@ class ShardCache(FeatureCache):
 
     def clip(self, source: Source, modalities: Collection[Modality]) -> Clip:
         """The decoded frames, or the media file decoded now."""
-        record = self.shards.read(_row(source))
+        row = _row(source)
+        record = self.shards.read(row)
         said = json.loads(bytes(record["json"]))
         if self.shards.content == "frames":
             return Clip(
@@ -150,7 +156,7 @@ class ShardCache(FeatureCache):
             try:
                 return super().clip(replace(source, path=files["video"], audio=files.get("audio")), modalities)
             except MediaError as error:
-                raise MediaError(str(error).replace(f"{folder}/", f"{source.path}, {source.id}: ")) from error
+                raise MediaError(str(error).replace(f"{folder}/", f"{self.shards.where(row)}: ")) from error
 
 
 class Reader:

@@ -67,7 +67,6 @@ def write_index(path: Path, entries: Iterable[Entry]) -> None:
     columns |= {name: np.frombuffer(text, np.uint8) for name, text in texts.items()}
     with whole(path) as unfinished:
         save_file({**columns, "hash": hashes[order], "row": order.astype(np.int32)}, unfinished)
-        unfinished.chmod(0o644)  # safetensors keeps its files from all others, and shards are there to be shared
 
 
 def _hash(key: str) -> bytes:

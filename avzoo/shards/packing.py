@@ -65,7 +65,9 @@ def pack(data: AVDataModule, out: Path, *, content: Content, megabytes: int = 25
         "listing": listing.hexdigest(),
     }
     with locked(out / ".lock"):  # who comes second waits, and finds it finished
-        return _pack(data, out, facts, groups)
+        broken = _pack(data, out, facts, groups)
+        (out / ".lock").unlink(missing_ok=True)
+    return broken
 
 
 def _pack(data: AVDataModule, out: Path, facts: dict[str, Any], groups: dict[Split, list[Group]]) -> dict[str, str]:
@@ -87,9 +89,7 @@ def _pack(data: AVDataModule, out: Path, facts: dict[str, Any], groups: dict[Spl
         unfit = extract(data.cache, data.sources(data.available), workers=data.workers, device=data.device)
     for split, own in groups.items():
         _pack_split(Contents(data, split, own, facts["content"], unfit), out, facts["megabytes"] * 1_000_000)
-    broken = _finish(out, facts, groups)
-    (out / ".lock").unlink()
-    return broken
+    return _finish(out, facts, groups)
 
 
 def describe(item: Item, split: Split) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class Contents(Dataset[Members | str]):
     def _features(self, item: Item) -> Members:
         cache, source, views = self.data.cache, item.source, self.data.cached_views(self.split)
         if cache.missing(source, views):
-            reason = self.broken.get(str(item.path)) or self.broken.get(item.id)
+            reason = self.broken.get(source.place) or self.broken.get(item.id)
             raise MediaError(reason or f"{item.path}: has no features: run the same command again")
         members: Members = {"audio.npy": write_array(cache.read(source, "audio").numpy())}
         for view in range(views):

@@ -118,13 +118,13 @@ class Shards:
 
     def _records(self, rows: list[int]) -> Iterator[Record]:
         if not self._by_ranges:
-            yield from (members(self._from_file(row), functools.partial(self._where, row)) for row in rows)
+            yield from (members(self._from_file(row), functools.partial(self.where, row)) for row in rows)
             return
         spans = [(self.names[self.index.shard(row)], *self.index.span(row)) for row in rows]
         for row, found in zip(rows, self.storage.ranges(spans) if spans else [], strict=True):
             record = bytearray(found)
             self._verify(row, record, "copy its shard there again")
-            yield members(record, functools.partial(self._where, row))
+            yield members(record, functools.partial(self.where, row))
 
     @functools.cached_property
     def _by_ranges(self) -> bool:
@@ -133,7 +133,8 @@ class Shards:
         everything = sum(self.facts["shards"].values()) + self.facts["index"]["size"]
         return everything > self.storage.limit and self.storage.has_ranges
 
-    def _where(self, row: int) -> str:
+    def where(self, row: int) -> str:
+        """Which record a row's is, for errors."""
         return f"{self.root}/{self.names[self.index.shard(row)]}, record {self.index.key(row)!r}"
 
     def _from_file(self, row: int) -> bytearray:
@@ -145,7 +146,7 @@ class Shards:
                 got = os.preadv(self._file(name), [rest[done:]], start + done)
                 done += got
         except OSError as error:
-            raise MediaError(f"{self._where(row)} cannot be read: {error}") from error
+            raise MediaError(f"{self.where(row)} cannot be read: {error}") from error
         if done < len(record) or not self._verified[row]:
             again = "delete" if self.storage.remote else "copy again"
             self._verify(row, record, f"{again} {self.storage.folder / name}")
@@ -165,7 +166,7 @@ class Shards:
 
     def _verify(self, row: int, record: bytearray, advice: str) -> None:
         if hashlib.sha256(record).hexdigest() != self.index.sha256(row):
-            raise MediaError(f"{self._where(row)} is damaged (sha256): {advice}, or pack the data again")
+            raise MediaError(f"{self.where(row)} is damaged (sha256): {advice}, or pack the data again")
 
 
 def requirements(content: str, preprocess: Preprocess) -> dict[str, Any]:

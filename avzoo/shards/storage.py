@@ -84,8 +84,8 @@ class Storage:
 
     def ranges(self, spans: Sequence[tuple[str, int, int]]) -> list[bytes]:
         """Parts of files, all at once: name, first byte and the one behind the last."""
-        paths, starts, ends = [f"{self.root}/{name}" for name, _, _ in spans], *map(list, list(zip(*spans))[1:])  # noqa: B905
-        found = self._system.cat_ranges(paths, starts, ends, on_error="return")
+        names, starts, ends = map(list, zip(*spans, strict=True))
+        found = self._system.cat_ranges([f"{self.root}/{name}" for name in names], starts, ends, on_error="return")
         for place, (name, start, end) in enumerate(spans):
             if not isinstance(found[place], bytes) or len(found[place]) != end - start:
                 found[place] = self._patiently(name, functools.partial(self._exactly, name, start, end))
@@ -167,7 +167,11 @@ def _system(root: str, process: int) -> AbstractFileSystem:  # noqa: ARG001 - on
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold a lock among all processes of this machine."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise AvzooError(f"{path.parent} cannot be written to ({error.strerror}): choose another folder") from error
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

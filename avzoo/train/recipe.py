@@ -70,6 +70,8 @@ def complete(arguments: Sequence[str]) -> list[str]:
 
 
 def _split(word: str) -> list[str]:
+    if word == "-c":
+        return ["--config"]
     name, equals, value = word.partition("=")
     return [name, value] if equals and name in ("--config", "--ckpt_path") else [word]
 

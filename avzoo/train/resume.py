@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from avzoo.data.base import Shares
+from avzoo.files import whole
 from avzoo.train.runs import Run
 from avzoo.train.signals import StopFlag, Stopped, stop
 
@@ -30,24 +31,17 @@ class WholeCheckpoints(TorchCheckpointIO):
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with unfinished.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with whole(Path(path)) as unfinished, unfinished.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 class Resumable(Checkpoint):
     """Keeps `last.ckpt` of a run, goes on from it exactly, and stops in good order when a signal asks for it.
 
     Args:
-        run: The run's folder, and where it goes on; None in a process that follows another's decisions.
+        run: The run's folder, and where it goes on.
         save_every: Steps within an epoch between two checkpoints; each epoch begins with one anyway.
     """
 
@@ -80,8 +74,7 @@ class Resumable(Checkpoint):
         """The door: restore what only now can be restored, save, stop."""
         if self._resumed is not None:
             trainer.fit_loop.epoch_loop._batches_that_stepped = self._resumed["batches_that_stepped"]
-            self._restore_random_numbers(trainer, self._resumed["random"])
-            self._resumed = None
+            self._restore_random_numbers(trainer, self._resumed["processes"])
             trainer.fit_loop._restarting = False  # or a plateau at the end of this epoch would not lower the rate
             return
         stopping = trainer.strategy.reduce_boolean_decision(self._flag.raised, all=False)
@@ -95,6 +88,16 @@ class Resumable(Checkpoint):
         if whole and stopping:
             raise stop()
 
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Count the steps before a resumption too in what is logged once an epoch."""
+        if self._resumed is None:
+            return
+        states, self._resumed = self._resumed["processes"], None
+        if len(states) == trainer.world_size:
+            for name, (total, rows) in states[trainer.global_rank]["sums"].items():
+                mean = trainer.fit_loop.epoch_loop._results[name]
+                mean.value, mean.cumulated_batch_size = mean.value + total, mean.cumulated_batch_size + rows
+
     @staticmethod
     def _knows_its_place(trainer: Trainer) -> bool:
         """Whether the data can go on within an epoch."""
@@ -107,9 +110,10 @@ class Resumable(Checkpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
         """Let the same command go on in this folder."""
-        self._flag.asked = False
         if isinstance(exception, Stopped) and trainer.is_global_zero:
-            print(f"stopped by a signal after {trainer.global_step} steps; the same command goes on", flush=True)
+            after = f" after {trainer.global_step} steps" if self._flag.asked else ""
+            print(f"stopped by a signal{after}; the same command goes on", flush=True)
+        self._flag.asked = False
         self.run.release()
 
     def _save(self, trainer: Trainer) -> None:
@@ -118,10 +122,10 @@ class Resumable(Checkpoint):
         trainer.save_checkpoint(self.run.checkpoints / "last.ckpt", weights_only=False)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        """Add the random numbers of all processes; at the door, count the coming step as not begun."""
+        """Add what every process has of its own; at the door, count the coming step as not begun."""
         loops = checkpoint["loops"]["fit_loop"]
         checkpoint["avzoo_resume"] = {
-            "random": _gather(_random_numbers(trainer)),
+            "processes": _gather(_random_numbers(trainer) | {"sums": _sums(trainer) if self._at_door else {}}),
             "batches_that_stepped": loops["epoch_loop.state_dict"]["_batches_that_stepped"],
         }
         if self._at_door:
@@ -136,7 +140,7 @@ class Resumable(Checkpoint):
             self._resumed = checkpoint.get("avzoo_resume")
 
     @staticmethod
-    def _restore_random_numbers(trainer: Trainer, states: list[dict[str, Tensor]]) -> None:
+    def _restore_random_numbers(trainer: Trainer, states: list[dict[str, Any]]) -> None:
         """Those of this process; with another number of processes new ones, the same whenever that is tried again."""
         if len(states) != trainer.world_size:
             torch.manual_seed(torch.initial_seed() + 1_000_003 * (1 + trainer.global_step) + trainer.global_rank)
@@ -153,7 +157,16 @@ def _random_numbers(trainer: Trainer) -> dict[str, Tensor]:
     return {"cpu": torch.get_rng_state(), **cuda}
 
 
-def _gather(state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+def _sums(trainer: Trainer) -> dict[str, tuple[float, int]]:
+    """Of each mean that is logged once an epoch, the total and the rows so far."""
+    return {
+        name: (float(mean.value), int(mean.cumulated_batch_size))
+        for name, mean in trainer.fit_loop.epoch_loop._results.items()
+        if mean.is_tensor and mean.meta.on_epoch and mean.meta.is_mean_reduction
+    }
+
+
+def _gather(state: dict[str, Any]) -> list[dict[str, Any]]:
     """What every process has, by rank."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [state]

@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from avzoo.errors import AvzooError
+from avzoo.files import whole
 from avzoo.train import slurm
 
 # What may differ between two commands that mean the same run: it changes where and how fast, not what is learned.
@@ -30,6 +31,7 @@ FREE = frozenset(
         *("resume", "save_every", "config", "track", "trainer.accelerator", "trainer.devices", "trainer.num_nodes"),
         *("trainer.strategy", "trainer.logger", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
         *("trainer.profiler", "trainer.log_every_n_steps", "data.init_args.workers", "data.init_args.device"),
+        *("data.init_args.loaders", "data.init_args.cache_size"),
     }
 )
 
@@ -99,7 +101,8 @@ def start(parent: Path, recipe: str) -> Run:
             number += 1
             continue
         if run.acquire():
-            (run.folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
+            with whole(run.folder / "recipe.yaml") as unfinished:
+                unfinished.write_text(recipe, encoding="utf-8")
             return run
         number += 1
 

@@ -88,17 +88,19 @@ def open_loggers(track: Track, run: Run, *, first: bool) -> list[Logger]:
 
 def _keep_metrics(run: Run, table: CSVLogger) -> None:
     """Log again what a run has logged up to where it goes on: Lightning's logger begins with an empty file."""
-    file = run.folder / "metrics.csv"
-    if run.checkpoint is None or not file.exists():
-        return
-    with file.open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
-    steps = _steps(run.checkpoint)
-    for row in rows:
-        step = int(row.pop("step"))
-        if step < steps:
-            table.experiment.log_metrics({key: float(value) for key, value in row.items() if value}, step)
-    table.save()
+    file, kept = run.folder / "metrics.csv", run.folder / "metrics.csv.kept"  # the latter until the former is whole
+    if file.exists() and not kept.exists():
+        file.replace(kept)
+    if run.checkpoint is not None and kept.exists():
+        with kept.open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines))
+        steps = _steps(run.checkpoint)
+        for row in rows:
+            step = int(row.pop("step"))
+            if step < steps:
+                table.experiment.log_metrics({key: value for key, value in row.items() if value}, step)
+        table.save()
+    kept.unlink(missing_ok=True)
 
 
 def _steps(checkpoint: Path) -> int:
