@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=120,
         metavar="S",
-        help="seconds before the limit to stop at (default 120); more than a validation takes",
+        help="seconds before the limit to stop at (default 120)",
     )
     parser.add_argument("--partition", help="where it runs (default the cluster's)")
     parser.add_argument("--account", help="who is charged (default the cluster's)")

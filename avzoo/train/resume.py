@@ -2,6 +2,7 @@
 
 A checkpoint is taken at the door of a training step, when nothing is half done: counters, averages, schedules and the
 random numbers of every process are those that the step begins with, and it is the first thing to happen afterwards.
+One is taken before the last step of each epoch, so that the validation behind it can be left at any moment.
 The order of the data needs no state: it comes from seed and epoch, see `avzoo.data.base.Shares`.
 """
 
@@ -42,7 +43,7 @@ class Resumable(Checkpoint):
 
     Args:
         run: The run's folder, and where it goes on.
-        save_every: Steps within an epoch between two checkpoints; each epoch begins with one anyway.
+        save_every: Steps within an epoch between two checkpoints; the last step of each begins with one anyway.
     """
 
     def __init__(self, run: Run, save_every: int) -> None:
@@ -52,6 +53,7 @@ class Resumable(Checkpoint):
         self._flag.install()
         self._resumed: dict[str, Any] | None = None
         self._at_door = False
+        self._saved_at = -1  # the step before which the last one was
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002 - Lightning's
         """Clear away what a killed process left half written."""
@@ -78,14 +80,25 @@ class Resumable(Checkpoint):
             trainer.fit_loop._restarting = False  # or a plateau at the end of this epoch would not lower the rate
             return
         stopping = trainer.strategy.reduce_boolean_decision(self._flag.raised, all=False)
+        first, last = batch_idx == 0, batch_idx + 1 == trainer.num_training_batches
         fresh = trainer.fit_loop.epoch_loop.total_batch_idx == 0
-        due = batch_idx == 0 or batch_idx % self.save_every == 0
+        knows = _knows_its_place(trainer.train_dataloader)
+        due = last or (batch_idx % self.save_every == 0 and not first) if knows else first and not fresh
         whole = batch_idx % trainer.accumulate_grad_batches == 0  # or gradients are half summed
-        if whole and (stopping or (due and not fresh)) and (batch_idx == 0 or self._knows_its_place(trainer)):
+        if whole and (due or stopping) and (first or knows):
             self._at_door = True
             self._save(trainer)
             self._at_door = False
+            self._saved_at = trainer.global_step
         if whole and stopping:
+            raise stop()
+
+    def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Stop here too, if the validation will follow when the last step is done again."""
+        if trainer.sanity_checking or not _knows_its_place(trainer.val_dataloaders):
+            return
+        stopping = trainer.strategy.reduce_boolean_decision(self._flag.raised, all=False)
+        if stopping and self._saved_at + 1 == trainer.global_step:
             raise stop()
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
@@ -97,11 +110,6 @@ class Resumable(Checkpoint):
             for name, (total, rows) in states[trainer.global_rank]["sums"].items():
                 mean = trainer.fit_loop.epoch_loop._results[name]
                 mean.value, mean.cumulated_batch_size = mean.value + total, mean.cumulated_batch_size + rows
-
-    @staticmethod
-    def _knows_its_place(trainer: Trainer) -> bool:
-        """Whether the data can go on within an epoch."""
-        return isinstance(getattr(trainer.train_dataloader, "sampler", None), Shares)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Keep the end."""
@@ -149,6 +157,11 @@ class Resumable(Checkpoint):
         torch.set_rng_state(state["cpu"].cpu())
         if "cuda" in state and trainer.strategy.root_device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda"].cpu(), trainer.strategy.root_device)
+
+
+def _knows_its_place(loader: Any) -> bool:
+    """Whether the data can go on within an epoch, and are the same number of batches for every process."""
+    return isinstance(getattr(loader, "sampler", None), Shares)
 
 
 def _random_numbers(trainer: Trainer) -> dict[str, Tensor]:
