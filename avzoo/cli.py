@@ -74,10 +74,9 @@ def _run(arguments: list[str]) -> None:
     parser.add_argument("--version", action="version", version=f"avzoo {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, help_ in {**COMMANDS, **TRAINING}.items():
-        own = commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".")
-        if name == command:
-            module = importlib.import_module(f"avzoo.commands.{name}")
-            module.add_arguments(own)
-            own.set_defaults(run=module.run)
-    options = parser.parse_args(arguments)
-    options.run(options)
+        commands.add_parser(name, help=help_, description=help_[0].upper() + help_[1:] + ".")
+    if not command or command.startswith("-"):
+        parser.parse_args(arguments)
+    own, module = commands.choices[command], importlib.import_module(f"avzoo.commands.{command}")
+    module.add_arguments(own)
+    module.run(own.parse_intermixed_args(arguments[1:]))  # files may follow options

@@ -61,3 +61,9 @@ def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_recipe_prints_the_file(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["recipe", "avsdn-avemix"])
     assert capsys.readouterr().out == (Path(__file__).parents[1] / "recipes" / "avsdn-avemix.yaml").read_text()
+
+
+def test_files_may_follow_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["merge", str(tmp_path), "--out", str(tmp_path / "all.jsonl"), str(tmp_path)])
+    assert "holds no video" in capsys.readouterr().err

@@ -170,7 +170,7 @@ def parse(arguments: list[str]) -> None:
     if arguments[0] in cli.COMMANDS:
         parser = ArgumentParser()
         importlib.import_module(f"avzoo.commands.{arguments[0]}").add_arguments(parser)
-        parser.parse_args(arguments[1:])
+        parser.parse_intermixed_args(arguments[1:])
         return
     from avzoo.training import AvzooCLI
 

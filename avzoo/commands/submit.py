@@ -10,7 +10,6 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from avzoo import registry
 from avzoo.errors import AvzooError, DataNotFoundError, did_you_mean
@@ -73,16 +72,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _keep_the_rest(parser: argparse.ArgumentParser) -> None:
-    """Take what follows `--` as `fit`: argparse takes no positional arguments on both sides of options."""
-    parse = parser.parse_known_args
+    """Take what follows `--` as `fit`: argparse would take options there for its own."""
+    parse = parser.parse_intermixed_args
 
-    def both(args: Sequence[str], namespace: Any = None) -> tuple[Any, list[str]]:
+    def both(args: Sequence[str]) -> argparse.Namespace:
         end = args.index("--") if "--" in args else len(args)
-        options, unknown = parse(args[:end], namespace)
-        options.fit = [*args[end + 1 :]]
-        return options, unknown
+        return parse(args[:end], argparse.Namespace(fit=[*args[end + 1 :]]))
 
-    parser.parse_known_args = both  # type: ignore[method-assign, assignment]
+    parser.parse_intermixed_args = both  # type: ignore[method-assign, assignment]
 
 
 def run(options: argparse.Namespace) -> None:
