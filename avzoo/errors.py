@@ -18,7 +18,17 @@ given, what was expected and what to do. Imports nothing but the standard librar
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable
+
+# What messages call an argument of the library, and the flag that commands have for it.
+FLAGS = {
+    'on_missing_audio="silence"': "--on-missing-audio silence",
+    'on_damage="pad"': "--on-damage pad",
+    "data.on_missing: skip": "--on-missing skip",
+    "audio_path=": "--audio",
+    'modality="visual"': "--modality visual",
+}
 
 
 class AvzooError(ValueError):
@@ -78,3 +88,32 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     names = {name.lower(): name for name in known}
     near = difflib.get_close_matches(given.lower(), names, n=1, cutoff=0.6)
     return f"; did you mean {names[near[0]]!r}?" if near else ""
+
+
+def as_flags(message: str, *, without: Collection[str] = ()) -> str:
+    """A message of the library with its arguments as flags of a command.
+
+    Args:
+        message: What is said in Python.
+        without: Values of `FLAGS` that the command lacks; advice to use them is left out.
+
+    >>> message = 'no sound; on_missing_audio="silence" reads silence, modality="visual" does without'
+    >>> as_flags(message)
+    'no sound; --on-missing-audio silence reads silence, --modality visual does without'
+    >>> as_flags(message, without=["--modality visual"])
+    'no sound; --on-missing-audio silence reads silence'
+    """
+    for argument, flag in FLAGS.items():
+        if flag in without:
+            message = re.sub(rf", {re.escape(argument)}[^,;\n]*", "", message)
+        message = message.replace(argument, flag)
+    return message
+
+
+def named(name: str, message: str) -> str:
+    """A message that says once what it is about.
+
+    >>> named("a.mp4", "is empty"), named("a.mp4", "clips/a.mp4: is empty")
+    ('a.mp4: is empty', 'clips/a.mp4: is empty')
+    """
+    return message if f"{name}: " in message else f"{name}: {message}"

@@ -19,11 +19,12 @@ from typing import Any, Literal
 
 import torch
 import yaml
-from lightning import Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from tqdm import tqdm
 
 from avzoo import bundle
-from avzoo.data.base import AVDataModule, Split
+from avzoo.data.base import BACKGROUND, AVDataModule, Split
 from avzoo.data.clips import Clips
 from avzoo.data.scenes import SceneDataModule
 from avzoo.data.windows import WindowDataModule
@@ -34,6 +35,7 @@ from avzoo.models import AVModule
 from avzoo.train.finetune import Balance, FineTune, Freeze, plan_of
 
 OF_TRAINER = {"gradient_clip_val": 1.0, "num_sanity_val_steps": 0}
+SILENT = {"enable_model_summary": False, "enable_progress_bar": False}  # `Told` has its own
 STEPS = 10  # between two validations at least: a few clips make an epoch of one step, after which nobody can tell
 
 
@@ -63,7 +65,7 @@ def finetune(
         data: A folder of folders or a table, see `avzoo.data.Clips`, read as events for a model of events and as scenes
             for one of scenes; or a datamodule with the model's own `preprocess`, whose options are then its own.
         freeze: What keeps its weights: "none", "backbone" or "encoders", see `FineTune`.
-        epochs: At most; an epoch of fewer than ten steps is repeated until it has them.
+        epochs: At most; one is all clips once, or so often that it has ten steps.
         lr: Learning rate of the head, falling to zero along a cosine.
         lr_rest: Of all else; the default depends on the model, see `FineTune`.
         patience: Epochs without a lower validation loss after which it ends.
@@ -101,14 +103,18 @@ def finetune(
         own = {key: value for key, value in dict(parent.hparams).items() if key not in ("classes", "preprocess")}
         child = type(parent)(clips.classes, preprocess=parent.preprocess, **{**own, **plan.options, "lr": lr})
         print(f"{parent.name}: {len(parent.classes)} classes; now {len(child.classes)}: {', '.join(child.classes)}")
+        if isinstance(clips, Clips) and clips.task == "events" and not clips.has_background:
+            print(f"no clip of {BACKGROUND}: it will rarely be answered (a folder or label of that name is for it)")
         child.take_over = lambda: print(f"init_from: {take_over(child, [parent])}")  # type: ignore[method-assign]
         best = ModelCheckpoint(scratch, "best", monitor="val_loss", save_weights_only=True)
-        options: dict[str, Any] = {**place, "logger": False, "enable_model_summary": False}
-        options["enable_progress_bar"] = sys.stderr.isatty()
-        callbacks = [tuning, EarlyStopping("val_loss", patience=patience), best]
+        options: dict[str, Any] = {**place, "logger": False, **SILENT}
         clips.extract(("train", "val"))
         clips.setup("fit")
-        repeats = -(-STEPS // len(clips.batches("train")))  # type: ignore[arg-type]
+        steps: int = len(clips.batches("train"))  # type: ignore[arg-type]
+        repeats = -(-STEPS // steps)
+        often = "once" if repeats == 1 else f"{repeats} times"
+        print(f"at most {epochs} epochs of {repeats * steps} steps, all clips {often} in each")
+        callbacks = [tuning, EarlyStopping("val_loss", patience=patience), best, Told(epochs, repeats)]
         length = {"max_epochs": epochs * repeats, "check_val_every_n_epoch": repeats, **OF_TRAINER}
         trainer = Trainer(callbacks=callbacks, **length, **options)  # type: ignore[arg-type]
         trainer.fit(child, datamodule=clips)
@@ -120,7 +126,7 @@ def finetune(
         done, last = (epoch + 1) // repeats, trainer.current_epoch // repeats
         print(f"epoch {done} of {last} is the best: {_figures(result, clips, options)}")
         if done == epochs:
-            print("the last epoch is the best one: with more of them (epochs) it may become better still")
+            print("the last epoch is the best one: more epochs may make it better still")
     result = result.cpu().eval()
     result.name = _result_name(parent, data)
     if out is not None:
@@ -130,14 +136,20 @@ def finetune(
             {"name": "EarlyStopping", "monitor": "val_loss", "patience": patience},
         ]
         recipe = _recipe(result, clips, given, start, {**length, "callbacks": callbacks_of}, seed)
-        print(f"as a bundle: {bundle.write(Path(out), result, recipe=recipe, half=False)}")
+        replaced = " (replaced)" if Path(out).exists() else ""
+        print(f"as a bundle{replaced}: {bundle.write(Path(out), result, recipe=recipe, half=False)}")
     return result
 
 
 def _parent(given: str | Path | AVModule) -> AVModule:
     if isinstance(given, AVModule):
         return given
-    return load(given) if isinstance(given, Path) else find_parent(given)
+    if isinstance(given, Path):
+        return load(given)
+    try:
+        return find_parent(given)
+    except AvzooError as error:
+        raise type(error)(str(error).removeprefix("init_from: ")) from error
 
 
 def _clips(data: str | Path | AVDataModule, parent: AVModule, options: Mapping[str, Any]) -> AVDataModule:
@@ -165,6 +177,45 @@ def _place(device: str) -> dict[str, Any]:
         raise AvzooError(f"device {device!r} cannot be used here ({str(error).splitlines()[0]}): try cpu") from error
     kind, _, number = device.partition(":")
     return {"accelerator": kind, "devices": [int(number)] if number and kind == "cuda" else 1}
+
+
+class Told(Callback):
+    """A line an epoch on stdout and, in a terminal, one bar for all of them beneath.
+
+    Args:
+        epochs: How many there may be.
+        repeats: Lightning's epochs in one of them.
+    """
+
+    def __init__(self, epochs: int, repeats: int) -> None:
+        self.epochs, self.repeats, self.lowest = epochs, repeats, float("inf")
+        self.bar: tqdm[Any] = tqdm(disable=True)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Draw the bar."""
+        steps = int(trainer.estimated_stepping_batches)
+        self.bar = tqdm(total=steps, desc="training", unit="step", leave=False, disable=None)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """A step further."""
+        self.bar.update()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """A line."""
+        loss = float(trainer.callback_metrics["val_loss"])
+        best, self.lowest = loss < self.lowest, min(loss, self.lowest)
+        epoch = (trainer.current_epoch + 1) // self.repeats
+        figures = _words(trainer.callback_metrics, "val") + ("; best so far" if best else "")
+        tqdm.write(f"  {epoch:>{len(str(self.epochs))}}/{self.epochs}  validation {figures}")
+        sys.stdout.flush()
+
+    def on_train_end(self, *_: Any) -> None:
+        """Take the bar away."""
+        self.bar.close()
+
+    def on_exception(self, *_: Any) -> None:
+        """Take the bar away."""
+        self.bar.close()
 
 
 NOISE = (
@@ -197,15 +248,24 @@ def quiet() -> Iterator[None]:
 def _figures(model: AVModule, data: AVDataModule, options: dict[str, Any]) -> str:
     """The model's metrics on validation, and on test where there is one, as a sentence."""
     said = []
-    quiet = {**options, "enable_progress_bar": False, "enable_checkpointing": False}
+    quiet = {**options, "enable_checkpointing": False}
     for split, name in (("val", "validation"), ("test", "test")):
         if not _has(data, split):  # type: ignore[arg-type]
             continue
         run = Trainer(**quiet).validate if split == "val" else Trainer(**quiet).test
         [figures] = run(model, datamodule=data, verbose=False)
-        words = [f"{key.removeprefix(f'{split}_').replace('_', ' ')} {value:.3f}" for key, value in figures.items()]
-        said.append(f"{name} {', '.join(words)} ({len(data.items(split))} windows)")  # type: ignore[arg-type]
+        said.append(f"{name} {_words(figures, split)} ({len(data.items(split))} windows)")  # type: ignore[arg-type]
     return "; ".join(said)
+
+
+def _words(figures: Mapping[str, Any], split: str) -> str:
+    """The metrics of a split.
+
+    >>> _words({"val_loss": 0.5, "val_segment_accuracy": 0.75, "train_loss": 0.4}, "val")
+    'loss 0.500, segment accuracy 0.750'
+    """
+    own = [(key.partition("_")[2], value) for key, value in figures.items() if key.startswith(f"{split}_")]
+    return ", ".join(f"{name.replace('_', ' ')} {float(value):.3f}" for name, value in own)
 
 
 def _has(data: AVDataModule, split: Split) -> bool:

@@ -108,7 +108,7 @@ class Answers:
 
     def write(self, answer: dict[str, Any]) -> None:
         """Add a video's answer."""
-        self._open().write(json.dumps(answer) + "\n")
+        self._open().write(as_json(answer) + "\n")
         self._open().flush()
 
     def finish(self) -> None:
@@ -120,16 +120,30 @@ class Answers:
     def _open(self) -> TextIO:
         if self._file is None:
             with whole(self._partial) as unfinished:
-                unfinished.write_text("".join(json.dumps(a) + "\n" for a in self._kept), encoding="utf-8")
+                unfinished.write_text("".join(as_json(a) + "\n" for a in self._kept), encoding="utf-8")
             self._file = self._partial.open("a", encoding="utf-8")
         return self._file
+
+
+def as_json(answer: dict[str, Any]) -> str:
+    r"""A line of JSON with letters as they are, but for names on disk that are not UTF-8.
+
+    >>> as_json({"video": "über.mp4"}), as_json({"video": "\udcfcber.mp4"})
+    ('{"video": "über.mp4"}', '{"video": "\\udcfcber.mp4"}')
+    """
+    line = json.dumps(answer, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return json.dumps(answer)
+    return line
 
 
 def read(file: Path) -> list[dict[str, Any]]:
     """The whole lines of a file of answers; a process that was killed may have left half a one at the end."""
     text = file.read_text(encoding="utf-8") if file.exists() else ""
     try:
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        return [json.loads(line) for line in text.split("\n")[:-1]]
     except ValueError as error:
         raise AvzooError(f"{file} is damaged ({error}): delete it and run its part again") from error
 

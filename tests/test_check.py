@@ -38,7 +38,7 @@ def good(tmp_path: Path, media: Path) -> Path:
     return root
 
 
-def only(report: Report, *, besides: tuple[str, ...] = ("few clips",)) -> Problem:
+def only(report: Report, *, besides: tuple[str, ...] = ("few clips", "little validation")) -> Problem:
     """The one problem beside the harmless ones."""
     [problem] = [problem for problem in report.problems if problem.kind not in besides]
     assert problem.advice
@@ -48,7 +48,9 @@ def only(report: Report, *, besides: tuple[str, ...] = ("few clips",)) -> Proble
 def test_a_healthy_folder(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = check(good)
     assert report.errors == 0
-    assert {problem.kind for problem in report.problems} == {"few clips"}
+    few = {problem.kind: problem.message for problem in report.problems}
+    assert few.keys() == {"few clips", "little validation"}
+    assert few["little validation"] == "bell, siren have 1 clip each to validate on"
     assert report.task == "scenes"
     assert report.files == 8
     for counts in report.classes.values():
@@ -61,7 +63,7 @@ def test_a_healthy_folder(good: Path, capsys: pytest.CaptureFixture[str]) -> Non
     cli.main(["check", str(good)])
     said = capsys.readouterr().out
     assert "8 files of scenes" in said
-    assert "errors: 0, warnings: 2" in said
+    assert "errors: 0, warnings: 3" in said
 
 
 def test_json_and_the_exit_status(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +93,9 @@ def test_an_empty_folder_and_none(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_files_that_cannot_teach(good: Path, media: Path) -> None:
     shutil.copyfile(media / "mute.mp4", good / "bell" / "mute.mp4")
-    assert only(check(good)).kind == "no sound"
+    problem = only(check(good))
+    assert (problem.kind, problem.message) == ("no sound", "1 of 9 files has no sound")
+    assert "--on-missing-audio silence" in problem.advice
     (good / "bell" / "mute.mp4").unlink()
     shutil.copyfile(media / "flash.mp4", good / "bell" / "flash.mp4")
     problem = only(check(good))
@@ -101,6 +105,7 @@ def test_files_that_cannot_teach(good: Path, media: Path) -> None:
     (good / "bell" / "x.mp4").write_bytes(b"no video")
     problem = only(check(good))
     assert (problem.kind, problem.severity) == ("unreadable", "error")
+    assert "x.mp4" not in problem.message  # but among the files
     (good / "bell" / "x.mp4").unlink()
     for kind in ("jpg", "png", "webp"):
         Image.fromarray(texture(0, (48, 64))).save(good / f"x.{kind}")
@@ -149,7 +154,7 @@ def test_groups_on_two_sides(good: Path) -> None:
 def test_one_class_and_one_clip(good: Path) -> None:
     (good / "dog").mkdir()
     (good / "siren" / "take 1.mp4").rename(good / "dog" / "take 1.mp4")
-    problem = only(check(good), besides=("few clips", "no validation"))
+    problem = only(check(good), besides=("few clips", "no validation", "little validation"))
     assert problem.kind == "one clip"
     assert "there is one clip of dog" in problem.message
     shutil.rmtree(good / "dog")
@@ -180,7 +185,7 @@ def test_a_label_that_was_written_otherwise_names_its_files(good: Path) -> None:
         (good / "siren" / f"take {n}.mp4").rename(good / "Siren" / f"take {n}.mp4")
     problem = only(check(good))
     assert (problem.kind, problem.severity) == ("label spelling", "error")
-    assert "'Siren' (2 clips) and 'siren' (2) differ in capitals" in problem.message
+    assert "'Siren' (clips: 2) and 'siren' (2) differ in capitals" in problem.message
     assert len(problem.files) == 2
 
 
@@ -193,7 +198,7 @@ def test_times_and_overlaps(good: Path) -> None:
         return check(good / "events.csv")
 
     report = said("bell/take 0.mp4;siren;0,5;1,0")
-    assert report.problems == []
+    assert [problem.kind for problem in report.problems] == ["little validation"]
     assert report.task == "events"
     assert report.classes["siren"]["train"] + report.classes["siren"]["val"] == 5
     problem = only(said("bell/take 0.mp4;siren;0,25;1,0"))
@@ -207,15 +212,20 @@ def test_classes_of_uneven_size_and_missing_files(good: Path) -> None:
     lines = [f"{name},bell" for name in bell] + [f"gone/{n}.mp4,siren" for n in range(12)]
     (good / "clips.csv").write_text("\n".join(["path,label", *lines]))
     kinds = {problem.kind: problem for problem in check(good / "clips.csv").problems}
-    assert kinds.keys() == {"missing file", "uneven classes", "few clips"}
+    assert kinds.keys() == {"missing file", "uneven classes", "few clips", "little validation"}
+    assert kinds["missing file"].message == "12 of 14 files are not there"
     assert len(kinds["missing file"].files) == 12
     assert kinds["uneven classes"].message == "12 clips of siren, 2 of bell"
 
 
 def test_what_lies_about_is_named(good: Path) -> None:
     Image.fromarray(texture(0, (48, 64))).save(good / "bell" / "a.png")
-    assert only(check(good)).kind == "photos"
+    assert only(check(good)).message == "1 photo is not read"
     (good / "bell" / "a.png").unlink()
+    (good / "Notizen.txt").write_text("bells")
+    (good / ".hidden.txt").write_text("bells")
+    assert only(check(good)).files == (str(good / "Notizen.txt"),)
+    (good / "Notizen.txt").unlink()
     (good / "empty").mkdir()
     assert only(check(good)).kind == "empty folder"
     (good / "empty").rmdir()

@@ -12,6 +12,7 @@ import torch
 from media import Picture, Sound, texture, write_media
 from PIL import Image
 
+from avzoo import cli
 from avzoo.data import rendering
 from avzoo.data.clip_table import ClipRow, assign_splits, read_clips
 from avzoo.data.clips import Clips, Window
@@ -337,6 +338,15 @@ def test_rendered_clips_are_read(tmp_path: Path) -> None:
     assert [len(data.items(split)) for split in ("train", "val", "test")] == [3, 3, 3]
 
 
+def test_the_command_that_renders_says_what_and_what_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    counts = ["--train", "2", "--val", "1", "--test", "0", "--size", "32", "--workers", "0"]
+    cli.main(["synth", str(tmp_path), "--layout", "clips", *counts])
+    said = capsys.readouterr().out
+    assert f"{tmp_path}: clips layout, clips: 2 train, 1 val, 0 test; seed 0\n" in said
+    assert f"avzoo check '{tmp_path}'" in said
+    assert f"avzoo finetune avsdn-avemix --data '{tmp_path}'" in said
+
+
 # -- what gives nothing to learn -------------------------------------------------------------------------------------
 
 
@@ -386,7 +396,9 @@ def test_options_of_the_other_task_and_classes_that_do_not_fit(put: Copy) -> Non
     root = put("bell/a.mp4", "bell/b.mp4", "siren/c.mp4", "siren/d.mp4")
     with pytest.raises(AvzooError, match="examples='second' is not for events"):
         events(root, examples="second").items("train")
-    with pytest.raises(AvzooError, match=r"swap=0\.5 is not for scenes"):
+    with pytest.raises(
+        AvzooError, match=r"swap=0\.5 is not for scenes.*: read it as events \(`--data.task events`\), or"
+    ):
         Clips(root, preprocess=GAMMATONE, swap=0.5).items("train")
     with pytest.raises(AvzooError, match="val_fraction=0"):
         events(root, val_fraction=0)
@@ -419,7 +431,8 @@ def test_a_photo_and_a_broken_file_are_named_together(put: Copy) -> None:
     (root / "bell" / "f.mp4").write_bytes(b"no video")
     with pytest.raises(MediaError, match="2 of 6 clips could not be read") as caught:
         events(root).prepare_data()
-    assert "e.mp4: is a photo, not a video" in str(caught.value)
+    assert f"\n  {root / 'siren' / 'e.mp4'}: is a photo, not a video" in str(caught.value)
+    assert f"`avzoo check '{root}'` finds such beforehand" in str(caught.value)
     assert "f.mp4" in str(caught.value)
     data = events(root, on_missing="skip")
     data.prepare_data()

@@ -77,6 +77,11 @@ def test_other_classes_come_out_as_a_bundle(folder: Path, tmp_path: Path, capsys
     model = avzoo.finetune(parent, folder, out=tmp_path / "mine", **QUICK)
     said = capsys.readouterr().out
     assert "AVSDN: 3 classes; now 3: bell, siren, background" in said
+    assert said.count("no clip of background: it will rarely be answered") == 1
+    assert "at most 2 epochs of 10 steps, all clips 5 times in each\n" in said
+    assert [line[:5] for line in said.splitlines() if "/2  validation loss" in line] == ["  1/2", "  2/2"]
+    assert "  1/2  validation loss" in said.partition("best so far")[0]
+    assert f"as a bundle: {tmp_path / 'mine'}" in said
     assert "init_from: 20 of 22 tensors from AVSDN; fresh: classifier" in said
     assert "is the best: validation loss" in said
     assert model.classes == ["bell", "siren", "background"]
@@ -250,11 +255,12 @@ def test_it_ends_early_and_keeps_the_best_epoch(folder: Path, capsys: pytest.Cap
     finetune(avsdn(), folder, epochs=50, lr=100.0, patience=2, workers=0)
     said = capsys.readouterr().out
     best, last = (int(word) for word in said.partition("\nepoch ")[2].split(" is the best")[0].split(" of "))
+    assert said.count("/50  validation loss") == last
     assert last < 50
     assert last - best == 2
-    assert "with more of them" not in said
+    assert "more epochs" not in said
     finetune(avsdn(), folder, epochs=1, workers=0)
-    assert "the last epoch is the best one: with more of them" in capsys.readouterr().out
+    assert "the last epoch is the best one: more epochs" in capsys.readouterr().out
 
 
 def test_the_same_seed_gives_the_same_model_and_leaves_the_generator_alone(folder: Path) -> None:
@@ -361,11 +367,31 @@ def test_the_command(
         cli.main(arguments)
         said = capsys.readouterr().out
         assert f"ask it:  avzoo predict clip.mp4 --model './finetuned/{name}'" in said
+        assert f"avzoo app --model './finetuned/{name}'" in said
         assert f"avzoo fit --config './finetuned/{name}/recipe.yaml'" in said
         assert avzoo.load(tmp_path / "finetuned" / name).classes == ["bell", "siren", "background"]
     with pytest.raises(SystemExit):
         cli.main(["finetune", "avsdn-avmix", "--data", str(folder)])
-    assert "did you mean 'avsdn-avemix'" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("avzoo: 'avsdn-avmix' is no model")
+
+
+def test_the_command_replaces_and_refuses_in_its_own_words(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle.write(tmp_path / "old", avsdn(), recipe="", half=False)
+    mute = shutil.copytree(folder, tmp_path / "clips") / "bell" / "mute.mp4"
+    write_media(mute, Picture(seconds=3, fps=5))
+    arguments = ["finetune", str(tmp_path / "old"), "--data", str(tmp_path / "clips"), "--workers", "0"]
+    with pytest.raises(SystemExit):
+        cli.main(arguments)
+    said = capsys.readouterr().err
+    assert (
+        f"\n  {mute}: has no audio stream that can be decoded; --on-missing-audio silence reads it as silent\n" in said
+    )
+    assert "`--on-missing skip` goes on without" in said
+    assert f"`avzoo check '{tmp_path / 'clips'}'` finds such beforehand" in said
+    cli.main([*arguments, "--on-missing", "skip", "--epochs", "1", "--out", str(tmp_path / "old")])
+    assert f"as a bundle (replaced): {tmp_path / 'old'}" in capsys.readouterr().out
 
 
 def test_the_curve_is_measured_and_drawn(rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -120,8 +121,11 @@ def test_predict_by_parts_is_predict(rendered: Path, tmp_path: Path, capsys: pyt
     for index in (1, 2, 3):
         with contextlib.suppress(SystemExit):  # of the part with the broken one
             cli.main([*ask, "--out", str(tmp_path / "answers"), "--part", f"{index}/3"])
+    assert len(re.findall(r": \d answered, 1 failed, 0 from before\n", capsys.readouterr().err)) == 1
     cli.main(["merge", str(tmp_path / "answers"), str(videos), "--out", str(tmp_path / "all.jsonl")])
-    assert "5 videos, 1 of them failed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "5 videos, 1 of them failed" in said
+    assert said.count("broken.mp4") == 1
     merged = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
     assert merged == sorted(expected, key=lambda row: row["video"])
     with pytest.raises(AvzooError, match="--part needs --out"):

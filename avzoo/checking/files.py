@@ -10,7 +10,7 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from avzoo.checking.report import Problem, listed
+from avzoo.checking.report import Problem, counted, listed
 from avzoo.clip import VIDEO_SUFFIXES, MediaInfo, read_clip
 from avzoo.data.clip_table import SPLITS, ClipRow, find_files
 
@@ -35,9 +35,11 @@ def of_files(
     gone = [str(path) for path in broken if not path.is_file()]
     if gone:
         advice = "paths are read from the table's folder on: mend them, or take the rows out"
-        yield Problem("error", "missing file", f"{len(gone)} of {len(paths)} files are not there", advice, tuple(gone))
+        message = counted(len(gone), "file", "are not there", len(paths))
+        yield Problem("error", "missing file", message, advice, tuple(gone))
     for path, reason in broken.items():
         if path.is_file():
+            reason = reason.removeprefix(f"{path}: ")  # it is named beneath
             yield Problem("error", "unreadable", reason, "copy or record it again, or take it out", (str(path),))
     found: dict[str, list[str]] = defaultdict(list)
     for path, info in infos.items():
@@ -51,7 +53,7 @@ def of_files(
     kinds: dict[str, tuple[Literal["error", "warning"], str, str]] = {
         "photo": ("error", "are photos, not videos", "take them out: without time and sound there is nothing to learn"),
         "no picture": ("error", "have no pictures", "take them out, or record them as videos"),
-        "no sound": ("error", "have no sound", "record it, or train with on_missing_audio=silence"),
+        "no sound": ("error", "have no sound", "record it, or train with --on-missing-audio silence"),
         "very short": (
             "warning",
             f"are shorter than {SHORTEST:g} s, the time of one answer",
@@ -70,7 +72,7 @@ def of_files(
     }
     for kind, (severity, message, advice) in kinds.items():
         if files := found[kind]:
-            yield Problem(severity, kind, f"{len(files)} of {len(paths)} files {message}", advice, tuple(files))
+            yield Problem(severity, kind, counted(len(files), "file", message, len(paths)), advice, tuple(files))
 
 
 def empty_tracks(path: Path, info: MediaInfo) -> list[str]:
@@ -132,11 +134,15 @@ def of_folder(root: Path) -> Iterator[Problem]:
         return
     photos = find_files(root, PHOTOS)
     if photos:
-        message = f"{len(photos)} photos are not read"
+        message = counted(len(photos), "photo", "are not read")
         yield Problem("warning", "photos", message, "a model hears and sees videos", tuple(map(str, photos)))
+    others = find_files(root, {path.suffix.lower() for path in root.rglob("*")} - VIDEO_SUFFIXES - PHOTOS)
+    if others:
+        message, advice = counted(len(others), "file", "are no video: not read"), "no harm, if it was not meant to be"
+        yield Problem("warning", "other files", message, advice, tuple(map(str, others)))
     loose = [path for path in find_files(root) if path.parent == root]
     if loose:
-        message = f"{len(loose)} videos lie in no folder of a class and are not read"
+        message = counted(len(loose), "video", "lie in no folder of a class: not read")
         yield Problem("warning", "no class", message, "put them in one, or take them out", tuple(map(str, loose)))
     empty = [
         path
@@ -144,5 +150,5 @@ def of_folder(root: Path) -> Iterator[Problem]:
         if path.is_dir() and not path.name.startswith(".") and path.name.lower() not in SPLITS and not find_files(path)
     ]
     if empty:
-        message = f"{len(empty)} folders hold no video ({', '.join(sorted(VIDEO_SUFFIXES))})"
+        message = counted(len(empty), "folder", f"hold no video ({', '.join(sorted(VIDEO_SUFFIXES))})")
         yield Problem("warning", "empty folder", message, "fill them or remove them", tuple(map(str, empty)))

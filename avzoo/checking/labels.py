@@ -20,7 +20,7 @@ LONGER = 0.5  # s that an event may end after its file
 
 
 def of_splits(declared: Sequence[ClipRow], rows: Sequence[ClipRow]) -> Iterator[Problem]:
-    """Groups on two sides; nothing to train on, or to validate on."""
+    """Groups on two sides; nothing to train on, nothing or next to nothing to validate on."""
     for group, own in shared_groups(declared).items():
         message = f"group {group} is in {listed(row.split for row in own)}"
         yield Problem("error", "leak", message, "put it on one side", tuple(row.where for row in own))
@@ -36,6 +36,13 @@ def of_splits(declared: Sequence[ClipRow], rows: Sequence[ClipRow]) -> Iterator[
             yield Problem("error", "no training", f"no clip of {label} is in training", "move some there")
         elif "val" not in present:
             yield Problem("warning", "no validation", f"no clip of {label} is in validation", "add clips, or move some")
+    held: dict[str, set[Path]] = defaultdict(set)
+    for row in rows:
+        if row.split == "val" and row.label != BACKGROUND:
+            held[row.label].add(row.path)
+    if single := sorted(label for label, files in held.items() if len(files) == 1):
+        message = f"{', '.join(single)} {'has 1 clip' if len(single) == 1 else 'have 1 clip each'} to validate on"
+        yield Problem("warning", "little validation", message, "which says little of it: add clips, or move some")
 
 
 def of_labels(rows: Sequence[ClipRow]) -> Iterator[Problem]:
@@ -55,7 +62,8 @@ def of_labels(rows: Sequence[ClipRow]) -> Iterator[Problem]:
             advice = "one to learn from and one to validate on are the least: add clips, or leave the class out"
             yield Problem("error", "one clip", f"there is one clip of {label}", advice)
         elif count < FEW and not timed:
-            yield Problem("warning", "few clips", f"there are {count} clips of {label}", f"{FEW} or more teach better")
+            message = f"there are {count} clips of {label}" if count > 1 else f"there is one clip of {label}"
+            yield Problem("warning", "few clips", message, f"{FEW} or more teach better")
     sizes = {label: len(files[label]) for label in events}
     if sizes and max(sizes.values()) >= UNEVEN * min(sizes.values()):
         most, least = max(sizes, key=lambda k: (sizes[k], k)), min(sizes, key=lambda k: (sizes[k], k))
@@ -65,7 +73,7 @@ def of_labels(rows: Sequence[ClipRow]) -> Iterator[Problem]:
         severity, how = alike(one, other)
         if severity:
             rare = min(one, other, key=lambda label: len(files[label]))
-            message = f"{one!r} ({len(files[one])} clips) and {other!r} ({len(files[other])}) {how}"
+            message = f"{one!r} (clips: {len(files[one])}) and {other!r} ({len(files[other])}) {how}"
             names = tuple(sorted(map(str, files[rare])))
             yield Problem(severity, "label spelling", message, "if they are one class, give them one name", names)
 

@@ -59,6 +59,19 @@ class Report:
         return {**vars(self), "path": str(self.path), "errors": self.errors, "problems": problems}
 
 
+def counted(count: int, noun: str, words: str, total: int | None = None) -> str:
+    """A count as the subject of a sentence, whose verb, first of `words`, agrees with it.
+
+    >>> counted(1, "photo", "are not read"), counted(2, "file", "have no sound", total=9)
+    ('1 photo is not read', '2 of 9 files have no sound')
+    """
+    verb, _, rest = words.partition(" ")
+    if count == 1:
+        verb = {"are": "is", "have": "has"}.get(verb, f"{verb}s")
+    of = "" if total is None else f" of {total}"
+    return f"{count}{of} {noun}{'s' if (total or count) != 1 else ''} {verb} {rest}"
+
+
 def listed(names: Iterable[object]) -> str:
     """Names in order, each once.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import time
+from contextlib import suppress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,8 @@ def run(options: argparse.Namespace) -> None:
     for stop in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # the latter comes when a terminal closes
         if signal.getsignal(stop) is not signal.SIG_IGN:  # as under nohup
             signal.signal(stop, signal.default_int_handler)
-    with page(options.model, port=options.port, max_seconds=options.max_seconds, max_mb=options.max_mb) as blocks:
+    served = page(options.model, port=options.port, max_seconds=options.max_seconds, max_mb=options.max_mb)
+    with served as blocks, suppress(KeyboardInterrupt):  # the way to end it is no failure
         print(f"avzoo is at {blocks.local_url}  (Ctrl+C ends it)", flush=True)
         wait()
 

@@ -48,8 +48,7 @@ def run(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from avzoo import embedding, hub, plot, registry
-    from avzoo.commands.predict import as_flags
-    from avzoo.errors import AvzooError
+    from avzoo.errors import AvzooError, as_flags
 
     if options.out is None and options.plot is None:
         raise AvzooError("there is nothing to write: give --out embeddings.npz, --plot map.png, or both")

@@ -25,7 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="backbone",
         help="what does not train: the image encoder, if the model has its own (default), or all single-modality parts",
     )
-    parser.add_argument("--epochs", type=int, default=40, help="at most (default 40)")
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        default=40,
+        help="at most (default 40); one is all clips once, or so often that it has ten steps",
+    )
     parser.add_argument("--lr", type=float, default=3e-3, help="learning rate of the head (default 0.003)")
     parser.add_argument("--lr-rest", type=float, help="of all else (default by model: as --lr, or a tenth)")
     parser.add_argument("--patience", type=int, default=10, help="epochs without progress until the end (default 10)")
@@ -36,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="classes of different size: weigh the rare ones up, or draw all equally often (default none)",
     )
     parser.add_argument("--batch-size", type=int, help="windows, seconds or pairs a step (default by model)")
-    parser.add_argument("--out", type=Path, help="the result, a bundle (default a new folder in finetuned/)")
+    parser.add_argument(
+        "--out", type=Path, help="the bundle it becomes; replaces one (default a new folder in finetuned/)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps")
     parser.add_argument("--workers", type=int, help="processes that extract features (default one per core)")
     parser.add_argument("--on-missing-audio", choices=["error", "silence"], default="error", help="default: error")
@@ -47,9 +54,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train, write the bundle, and say what to do with it."""
+    from avzoo.errors import AvzooError, as_flags
+
+    try:
+        _train(options, out := options.out or _new_folder(options.model, options.data))
+    except AvzooError as error:
+        raise AvzooError(as_flags(str(error), without=("--audio", "--modality visual"))) from error
+    given = str(out) if out.is_absolute() else f"./{out.as_posix()}"
+    print(f"ask it:  avzoo predict clip.mp4 --model '{given}'")
+    print(f"or in the browser:  avzoo app --model '{given}'")
+    print(f"again, or with other options:  avzoo fit --config '{given}/recipe.yaml'")
+
+
+def _train(options: argparse.Namespace, out: Path) -> None:
     from avzoo.finetuning import finetune
 
-    out = options.out or _new_folder(options.model, options.data)
     finetune(
         options.model,
         options.data,
@@ -68,9 +87,6 @@ def run(options: argparse.Namespace) -> None:
         on_missing=options.on_missing,
         seed=options.seed,
     )
-    given = str(out) if out.is_absolute() else f"./{out.as_posix()}"
-    print(f"ask it:  avzoo predict clip.mp4 --model '{given}'")
-    print(f"again, or with other options:  avzoo fit --config '{given}/recipe.yaml'")
 
 
 def _new_folder(model: str, data: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 
@@ -22,13 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Check and write."""
     from avzoo import parts
+    from avzoo.errors import named
     from avzoo.files import whole
     from avzoo.inference import find_videos
 
     answers = parts.merge(options.answers, find_videos(options.video) if options.video else ())
     with whole(options.out) as unfinished:
-        unfinished.write_text("".join(json.dumps(answer) + "\n" for answer in answers), encoding="utf-8")
+        unfinished.write_text("".join(parts.as_json(answer) + "\n" for answer in answers), encoding="utf-8")
     failed = [answer for answer in answers if "error" in answer]
     print(f"{options.out}: {len(answers)} videos, {len(failed)} of them failed")
     for answer in failed[:5]:
-        print(f"  {answer['video']}: {answer['error']}")
+        print(f"  {named(answer['video'], answer['error'])}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,9 +69,9 @@ def run(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from avzoo import hub, inference, plot, registry
-    from avzoo.errors import AvzooError
+    from avzoo.errors import AvzooError, as_flags
     from avzoo.explaining import Explanation
-    from avzoo.parts import Answers, Part
+    from avzoo.parts import Answers, Part, as_json
 
     if options.part and not options.out:
         raise AvzooError("--part needs --out FOLDER for its answers (`avzoo merge` joins them)")
@@ -88,21 +88,23 @@ def run(options: argparse.Namespace) -> None:
     asked = {"top_k": options.top_k, "audio": options.audio, "modality": options.modality}
     asked |= {"on_missing_audio": options.on_missing_audio, "on_damage": options.on_damage}
     answers = _explained(files, model, asked) if options.explain else inference.predict(files, model, **asked)
-    failed = 0
+    failed = unanswered = 0
     rows: list[tuple[str, str, dict[str, float]]] = []
     for answer, picture in zip(
         tqdm(answers, total=len(files), unit="video", disable=None if len(files) > 1 else True), pictures, strict=True
     ):
-        failed += bool(answer.error)
+        if answer.error:
+            failed, unanswered = failed + 1, unanswered + 1
+            answer = replace(answer, error=as_flags(answer.error))
         if options.submission and answer.clip is not None:
             name, scores = answer.video.stem, answer.probabilities.mean(0).tolist()
             rows.append((f"audio/{name}.wav", f"video/{name}.mp4", dict(zip(answer.classes, scores, strict=True))))
         if kept:
             kept.write(answer.to_dict())
         if options.json:
-            tqdm.write(json.dumps(answer.to_dict()))
+            tqdm.write(as_json(answer.to_dict()))
         elif answer.error:
-            tqdm.write(f"avzoo: {as_flags(answer.error)}", file=sys.stderr)
+            tqdm.write(f"avzoo: {answer.error}", file=sys.stderr)
         elif not kept:
             why = answer.why() if isinstance(answer, Explanation) else []
             tqdm.write("\n".join([plot.timeline_text(answer), *why]))
@@ -117,13 +119,14 @@ def run(options: argparse.Namespace) -> None:
             tqdm.write(f"  {picture}", file=sys.stderr if options.json else sys.stdout)
     if kept:
         kept.finish()
-        print(f"{kept.path}: {len(files)} videos answered, {len(kept.done)} had been", file=sys.stderr)
+        counts = f"{len(files) - unanswered} answered, {unanswered} failed, {len(kept.done)} from before"
+        print(f"{kept.path}: {counts}", file=sys.stderr)
     if options.submission and not failed:
         from avzoo.data.tau_lists import write_submission
 
         print(f"submission: {write_submission(options.submission, rows)}", file=sys.stderr)
     if failed:
-        if len(files) > 1:
+        if len(files) > 1 and not kept:
             print(f"avzoo: {failed} of {len(files)} failed", file=sys.stderr)
         sys.exit(1)
 
@@ -138,18 +141,6 @@ def _explained(files: list[Path], model: AVModule, asked: dict[str, Any]) -> Ite
             yield explain(file, model, **asked)
         except (AvzooError, OSError) as error:
             yield failed(file, model, error)
-
-
-def as_flags(message: str) -> str:
-    """A message of the library with its arguments as the flags of this command."""
-    for argument, flag in (
-        ('on_missing_audio="silence"', "--on-missing-audio silence"),
-        ('on_damage="pad"', "--on-damage pad"),
-        ("audio_path=", "--audio"),
-        ('modality="visual"', "--modality visual"),
-    ):
-        message = message.replace(argument, flag)
-    return message
 
 
 def _pictures(files: list[Path], out: Path | None) -> list[Path | None]:

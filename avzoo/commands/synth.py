@@ -38,6 +38,11 @@ def run(options: argparse.Namespace) -> None:
     else:
         write = rendering.write_ave if options.layout == "ave" else rendering.write_clips
         write(options.dir, val=options.val, classes=rendering.CLASSES[: options.classes], **counts, **looks)
-    print(f"{options.dir}: {options.layout} layout, seed {options.seed}")
+    splits = ("train", "test") if options.layout == "tau" else ("train", "val", "test")
+    clips = ", ".join(f"{getattr(options, split)} {split}" for split in splits)
+    print(f"{options.dir}: {options.layout} layout, clips: {clips}; seed {options.seed}")
     if options.layout == "ave":
-        print(f"train on it:  avzoo fit --config recipes/avsdn-avemix.yaml --data.root {options.dir}")
+        print(f"train on it:  avzoo fit --config recipes/avsdn-avemix.yaml --data.root '{options.dir}'")
+    elif options.layout == "clips":
+        print(f"look through them:  avzoo check '{options.dir}'")
+        print(f"train on them:  avzoo finetune avsdn-avemix --data '{options.dir}'")

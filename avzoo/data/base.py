@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from avzoo.augment import augment
 from avzoo.data.features import FeatureCache, Source, extract
-from avzoo.errors import AvzooError, MediaError
+from avzoo.errors import AvzooError, MediaError, named
 from avzoo.parts import Part
 from avzoo.preprocess import Batch, Preprocess
 
@@ -317,7 +317,7 @@ class AVDataModule(L.LightningDataModule, ABC):
         """
         if not broken:
             return
-        listing = "".join(f"\n  {id_}: {reason}" for id_, reason in sorted(broken.items()))
+        listing = "".join(f"\n  {named(id_, reason)}" for id_, reason in sorted(broken.items()))
         message = f"{len(broken)} of {clips} clips could not be read:{listing}"
         if self.on_missing == "error":
             raise MediaError(f"{message}\nThe others are done. `data.on_missing: skip` goes on without these.")

@@ -60,6 +60,8 @@ class Clips(WindowDataModule):
         AnnotationError: If the table cannot be read or gives nothing to learn; `avzoo check` says more.
     """
 
+    remedies = {"scenes": "read it as events (`--data.task events`), or "}  # noqa: RUF012 - the base class says it
+
     def __init__(
         self,
         root: Path,
@@ -153,13 +155,24 @@ class Clips(WindowDataModule):
                         f" {given}{did_you_mean(row.label, given)}"
                     )
             events = given
-        background_is_there = BACKGROUND in found or any(row.start is not None for row in self.rows)
-        if not events or (len(events) == 1 and not (self.task == "events" and background_is_there)):
+        if not events or (len(events) == 1 and not (self.task == "events" and self.has_background)):
             raise AnnotationError(
                 f"{self.root}: there is one class, {', '.join(found)}, and nothing to tell it from: add a second class,"
                 f" or for events a folder or label {BACKGROUND!r}"
             )
         return [*events, BACKGROUND] if self.task == "events" else events
+
+    @property
+    def has_background(self) -> bool:
+        """Whether rows say what is background: by its label, or by giving events in time."""
+        return any(row.label == BACKGROUND or row.start is not None for row in self.rows)
+
+    def report(self, broken: Mapping[str, str], clips: int) -> None:
+        """See `AVDataModule`."""
+        try:
+            super().report(broken, clips)
+        except MediaError as error:
+            raise MediaError(f"{error}\n`avzoo check '{self.root}'` finds such beforehand.") from error
 
     def _check_counts(self) -> None:
         """Refuse what nothing can be learnt from, or nothing be measured on."""

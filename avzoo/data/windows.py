@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -45,6 +45,7 @@ class WindowDataModule(AVDataModule):
 
     root: Any
     options: dict[Task, dict[str, Any]]
+    remedies: ClassVar[dict[Task, str]] = {}  # what to do, if anything, about being read as this
 
     @property
     def streams(self) -> int:
@@ -57,7 +58,10 @@ class WindowDataModule(AVDataModule):
         neutral = {"examples": "clip", "crop": "picture", "streams": 1, "swap": 0.0, "reverse": 0.0}
         for name, value in self.options["scenes" if self.task == "events" else "events"].items():
             if value != neutral[name]:
-                raise AvzooError(f"{name}={value!r} is not for {self.task}, as which {self.root} is read: leave it out")
+                raise AvzooError(
+                    f"{name}={value!r} is not for {self.task}, as which {self.root} is read:"
+                    f" {self.remedies.get(self.task, '')}leave it out"
+                )
 
     @functools.cached_property
     def _machinery(self) -> _Scenes | _Events:
