@@ -61,22 +61,31 @@ PLAYHEAD = (
 )
 
 
-def card(prediction: Prediction) -> str:
-    """HTML of one prediction; where the video is no longer there, without frames and sound, which it says."""
+def card(
+    prediction: Prediction, *, before: Sequence[str] = (), after: Sequence[str] = (), remarks: Sequence[str] = ()
+) -> str:
+    """HTML of one prediction; where the video is no longer there, without frames and sound, which it says.
+
+    Args:
+        prediction: Of one video.
+        before: Rows over time, above those of the classes.
+        after: And below them.
+        remarks: Below the rest.
+    """
     head = f'<div class="head"><span>{escape(prediction.video.name)}</span>{{}}</div>'
     if prediction.error:
         return _framed(head.format(""), '<div class="says">no answer</div>', note(prediction.error))
     seconds = prediction.segments[-1].end
     facts = f"<span>{escape(prediction.model)} · {prediction.duration:.1f} s</span>"
     parts = [head.format(facts), f'<div class="says">{escape(plot.headline(prediction))}</div>']
-    notes = [f"damaged: {prediction.damage}"] if prediction.damage else []
+    notes = [*remarks, *([f"damaged: {prediction.damage}"] if prediction.damage else [])]
     rows: list[str] = []
     player = ""
     try:
         rows, player = _media(prediction, seconds)
     except (AvzooError, OSError) as error:
         notes.append(f"without frames and sound: {error}")
-    rows += [curve(prediction, index) for index in plot.shown_classes(prediction)]
+    rows += [*before, *(curve(prediction, index) for index in plot.shown_classes(prediction)), *after]
     parts += ['<div class="time">', *rows, axis(seconds), "</div>"]
     parts += [player, table(prediction), *map(note, notes)]
     return _framed(*parts, seconds=seconds)

@@ -35,6 +35,13 @@ WINDOW = 30.0  # s read at a time
 BINS = 900  # of a waveform
 FORMATS = (".png", ".svg", ".pdf")
 ROWS = 8  # classes in one picture
+WIDTH = 11.0  # of a timeline, inches, and so is what follows
+LEFT = 0.66  # margin
+RIGHT = (1.54, 2.6)  # margin: at least, and at most, whatever the names that stand there
+PAD = 0.16  # beside a name
+NAMES: dict[str, Any] = {"size": 10, "weight": "bold"}
+TITLE: dict[str, Any] = {"size": 13, "weight": "bold"}
+ANSWER: dict[str, Any] = {"size": 10.5}
 
 
 def timeline_text(prediction: Prediction) -> str:
@@ -136,21 +143,26 @@ def timeline_figure(prediction: Prediction, *, truth: tuple[str, float, float] |
     count = min(MOST_FRAMES, max(1, round(duration)))
     frames, low, high = glimpse(prediction, count)
     height, width = frames[0].shape[:2] if frames else (1, 100)
-    figure = _shown_inline(figsize=(11, 1.7 + 11 / count * min(1.2, height / width) + 2.6), facecolor="white")
+    high_frames = WIDTH / count * min(1.2, height / width)
+    figure = _shown_inline(figsize=(WIDTH, 1.7 + high_frames + 2.6), facecolor="white")
+    longest = max(text_width(prediction.classes[index], **NAMES) for index in shown_classes(prediction))
+    right = WIDTH - min(max(longest + PAD, RIGHT[0]), RIGHT[1])
     grid = figure.add_gridspec(
         3,
         1,
-        height_ratios=[11 / count * min(1.2, height / width), 0.9, 2.4],
+        height_ratios=[high_frames, 0.9, 2.4],
         hspace=0.08,
-        left=0.06,
-        right=0.86,
+        left=LEFT / WIDTH,
+        right=right / WIDTH,
         top=0.91,
         bottom=0.1,
     )
     plain: dict[str, Any] = {"va": "center", "parse_math": False}  # dollars in names are dollars
-    figure.text(0.06, 0.955, prediction.video.name, fontsize=13, weight="bold", **plain)
-    said = f"{prediction.model}:  {headline(prediction)}"
-    figure.text(0.86, 0.955, said, fontsize=10.5, ha="right", color="#333333", **plain)
+    room = WIDTH - LEFT - RIGHT[0]
+    said = shortened(f"{prediction.model}:  {headline(prediction)}", room * 2 / 3, **ANSWER)
+    figure.text((LEFT + room) / WIDTH, 0.955, said, **ANSWER, ha="right", color="#333333", **plain)
+    title = shortened(prediction.video.name, room - text_width(said, **ANSWER) - 2 * PAD, **TITLE)
+    figure.text(LEFT / WIDTH, 0.955, title, **TITLE, **plain)
     pictures = figure.add_subplot(grid[0])
     for index, frame in enumerate(frames):
         left = index * duration / count
@@ -169,13 +181,13 @@ def timeline_figure(prediction: Prediction, *, truth: tuple[str, float, float] |
     if truth is not None and truth[2] > truth[1]:
         curves.plot([truth[1], truth[2]], [1.06, 1.06], color="black", lw=5, solid_capstyle="butt", clip_on=False)
         curves.annotate(
-            f"truth: {truth[0]}",
+            shortened(f"truth: {truth[0]}", WIDTH - right - PAD, size=9.5),
             (duration, 1.06),
             (6, 0),
             textcoords="offset points",
-            va="center",
             fontsize=9.5,
             annotation_clip=False,
+            **plain,
         )
     for event in prediction.events:
         for axis in (sound, curves):
@@ -197,6 +209,28 @@ def _shown_inline(**options: Any) -> Figure:
     figure = Picture(**options)
     FigureCanvasAgg(figure)
     return figure
+
+
+def text_width(text: str, size: float, weight: str = "normal") -> float:
+    """Inches that a text takes in points of that size."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size, weight=weight), False)
+    return float(width) / 72
+
+
+def shortened(text: str, inches: float, size: float, weight: str = "normal") -> str:
+    """A text, or as much of it as has room, and an ellipsis.
+
+    >>> shortened("helicopter", 1, size=10), shortened("helicopter", 0.5, size=10)
+    ('helicopter', 'helic…')
+    """
+    if text_width(text, size, weight) <= inches:
+        return text
+    while text and text_width(f"{text}…", size, weight) > inches:
+        text = text[:-1].rstrip()
+    return f"{text}…"
 
 
 def class_colour(prediction: Prediction, label: str) -> str:
@@ -270,16 +304,15 @@ def _draw_probabilities(axis: Any, prediction: Prediction, duration: float) -> N
     for value, label, colour in sorted(names):
         height = max(value, height + 0.11)
         axis.annotate(
-            label,
+            shortened(label, RIGHT[1] - PAD, **NAMES),
             (duration, height),
             (6, 0),
             textcoords="offset points",
             va="center",
-            fontsize=10,
             color=colour,
-            weight="bold",
             annotation_clip=False,
             parse_math=False,
+            **NAMES,
         )
     axis.set_xlim(0, duration)
     axis.set_ylim(-0.03, 1.12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from avzoo import backbones, cli, explaining, hub, registry
 from avzoo.clip import read_clip
 from avzoo.data import rendering
 from avzoo.errors import AvzooError, MediaError
-from avzoo.explaining import VIEWS, explain
+from avzoo.explaining import VIEWS, card, explain
 from avzoo.explaining.figure import glow
 from avzoo.models import AVSDN, AVModule
 from avzoo.models.image_encoder import ImageEncoder
+from avzoo.prediction import Events
 
 NUMBERS = {"audio_backbone": "vggish", "visual_backbone": "tf_efficientnet_lite0", "size": 56, "mean": (0,) * 3}
 NUMBERS |= {"std": (1,) * 3, "seconds": 4.0, "segments": 4}
@@ -302,6 +304,43 @@ def test_light_falls_where_the_map_is() -> None:
     warm = lit[..., 0].astype(int) - lit[..., 2]
     assert divmod(int(warm.argmax()), 140) == (pytest.approx(15, abs=6), pytest.approx(110, abs=12))
     assert warm[40:, :70].max() < 10
+
+
+def test_a_class_is_named_once_over_neighbouring_pictures_and_within_them(clip: Path) -> None:
+    answer = explain(clip, eye())
+    names = {"red": "Feuerwehr in der Innenstadt von $x", "green": "Hubschrauber über München" * 4, "none": "nichts"}
+    told = replace(
+        answer,
+        classes=[*names.values()],
+        explained=[names[label] for label in answer.explained],
+        events=Events([replace(event, label=names[event.label]) for event in answer.events]),
+    )
+    figure = told.plot()
+    pictures, *_, views = figure.axes
+    first, second = (text.get_window_extent() for text in pictures.texts)
+    assert [text.get_text()[:9] for text in pictures.texts] == ["Feuerwehr", "Hubschrau"]
+    left, right = pictures.get_window_extent().x0, pictures.get_window_extent().x1
+    assert left <= first.x0 < first.x1 < second.x0 < second.x1 <= right
+    assert [text.get_text() for text in views.texts][-1] == "picture frozen"
+
+
+def test_a_notebook_shows_the_light_and_what_each_modality_says(clip: Path) -> None:
+    answer = explain(clip, eye())
+    html = answer._repr_html_()
+    assert html.count("<img") == 14  # ten as they are, four in the light
+    for row in ("where", "red", "green", "sound alone", "picture alone"):
+        assert f'<b title="{row}">{row}</b>' in html
+    assert html.count("<title>green 0.33</title>") == 2  # the sound alone knows nothing
+    assert "The light is" in html
+    deaf = explain(clip, eye(), modality="visual")._repr_html_()
+    assert "sound alone" not in deaf
+    clip.unlink()
+    gone = answer._repr_html_()
+    assert "without frames and sound: " in gone
+    assert "picture alone" in gone
+    assert "The light is" not in gone
+    long = replace(answer, explained=["red"] * 7200, views={"sound_alone": torch.rand(7200, 3)})
+    assert len("".join(card.alone(long))) < 70_000
 
 
 def test_the_command_adds_reasons(

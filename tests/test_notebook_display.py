@@ -22,6 +22,7 @@ from PIL import Image
 from avzoo import notebook
 from avzoo.clip import Clip
 from avzoo.errors import AvzooError
+from avzoo.plot import timeline_figure
 from avzoo.prediction import Event, Events, Prediction, Segment
 
 CLASSES = ["drone", "helicopter", "background"]
@@ -193,6 +194,23 @@ def test_the_picture_is_shown_and_written(video: Path, tmp_path: Path) -> None:
         prediction(video).plot(tmp_path / "out.doc")
     with pytest.raises(AvzooError, match="has no answer to draw: broken"):
         prediction(video, error="broken").plot()
+
+
+def test_names_of_any_length_stay_within_the_picture(video: Path, tmp_path: Path) -> None:
+    for name in ("Hubschrauber über München", "Hubschrauber über München" * 9):
+        classes = [name, f"kein {name}", "background"]
+        answer = prediction(video.rename(video.with_stem("Ein langer Name " * 8)), classes, model="avsdn-" * 9)
+        video = answer.video
+        figure = timeline_figure(answer, truth=(name, 1.0, 3.0))
+        figure.savefig(tmp_path / "a.png")
+        curves = figure.axes[2]
+        title, said = sorted((text.get_window_extent() for text in figure.texts), key=lambda box: box.x0)
+        assert 0 < title.x0 < title.x1 < said.x0 < said.x1 < figure.bbox.x1
+        assert len(curves.texts) == 4
+        assert max(text.get_window_extent().x1 for text in curves.texts) < figure.bbox.x1
+        assert curves.get_window_extent().width > 0.6 * figure.bbox.width
+        whole = [text.get_text() for text in curves.texts if "…" not in text.get_text()]
+        assert (name in whole) == (len(name) < 30)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ import json
 from html import escape
 
 from avzoo import notebook, plot
-from avzoo.explaining import Explanation
-from avzoo.explaining.figure import glowing_frames, words
+from avzoo.explaining import Explanation, card
 from avzoo.models.base import AVModule
 
 STYLE = notebook.STYLE
@@ -45,24 +44,11 @@ def sentence(text: str) -> str:
 def timeline(found: Explanation) -> str:
     """Frames with the light of their maps, curves of the classes, what each modality alone says; over time."""
     seconds = found.segments[-1].end
-    frames = "".join(notebook.image(frame) for _, _, frame in glowing_frames(found))
-    rows = [notebook.row("where", f'<div class="frames lane">{frames}</div>')] if frames else []
-    rows += [notebook.curve(found, index) for index in plot.shown_classes(found)]
-    rows += [_strip(found, view) for view in ("sound_alone", "picture_alone") if view in found.views]
-    rows.append(notebook.axis(seconds))
-    note = notebook.note("The light is where a picture speaks for its answer. A click on a picture goes there.")
-    note = note if frames else ""
+    frames = card.lit(found)
+    curves = [notebook.curve(found, index) for index in plot.shown_classes(found)]
+    rows = [*frames, *curves, *card.alone(found), notebook.axis(seconds)]
+    note = notebook.note(f"{card.LIGHT} A click on a picture goes there.") if frames else ""
     return f'<div class="avzoo" data-seconds="{seconds:g}"><div class="time">{"".join(rows)}</div>{note}</div>'
-
-
-def _strip(found: Explanation, view: str) -> str:
-    """The probability of each segment's class in a view, as the strength of its colour."""
-    cells = "".join(
-        f'<rect x="{index}" width="1" height="1" shape-rendering="crispEdges" fill-opacity="{row[view]:.2f}"'
-        f' fill="{plot.class_colour(found, row["label"])}"><title>{escape(row["label"])} {row[view]:.2f}</title></rect>'
-        for index, row in enumerate(found.rows())
-    )
-    return notebook.row(words(view), notebook.svg(f"0 0 {len(found.segments)} 1", cells))
 
 
 def answer(found: Explanation) -> str:

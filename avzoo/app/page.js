@@ -15,6 +15,19 @@
     video.currentTime = card().dataset.seconds * (event.clientX - box.left) / box.width;
   });
 
+  // Gradio goes by the type that the browser gives a file, and IMG_0042.MOV may have none; the server looks into it.
+  const asVideos = (files) => {
+    const known = new DataTransfer();
+    for (const file of files) known.items.add(new File([file], file.name, { type: "video/mp4" }));
+    return known.files;
+  };
+  document.addEventListener("change", ({ target }) => {
+    if (target.matches("#clip input[type=file]")) target.files = asVideos(target.files);
+  }, true);
+  document.addEventListener("drop", ({ target, dataTransfer }) => {
+    if (target.closest("#clip")) Object.defineProperty(dataTransfer, "files", { value: asVideos(dataTransfer.files) });
+  }, true);
+
   // The server removes its copy of a clip with the answer: the browser keeps one, to show, and to send again.
   let kept = {};
   window.avzoo = {

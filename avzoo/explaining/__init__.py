@@ -4,7 +4,8 @@
 explain            every window of a video, read once and asked in five ways
 ├── explanation    what comes of it: a `Prediction` with evidence
 ├── cam            class-activation maps of the pictures
-└── figure         the timeline with both
+├── figure         the timeline with both
+└── card           the same as HTML
 ```
 """
 

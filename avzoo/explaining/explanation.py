@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avzoo import plot
 from avzoo.errors import AvzooError, did_you_mean
-from avzoo.explaining import figure
+from avzoo.explaining import card, figure
 from avzoo.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -108,6 +108,9 @@ class Explanation(Prediction):
         if out is not None:
             plot.save(drawn, Path(out))
         return drawn
+
+    def _repr_html_(self) -> str:
+        return card.card(self)
 
 
 def column_of(label: str, classes: list[str], model: str) -> int:

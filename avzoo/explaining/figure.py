@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from avzoo.clip import read_clip
-from avzoo.plot import MOST_FRAMES, Pixels, class_colour, timeline_figure
+from avzoo.plot import MOST_FRAMES, Pixels, class_colour, shortened, timeline_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from avzoo.explaining.explanation import Explanation
 
 ROW = 0.24  # inches that a view takes
+SMALL = 8  # points, of a name over pictures
 WRITTEN = 20  # cells of a row that have room for a number
 
 
@@ -71,15 +73,20 @@ def glowing_frames(explanation: Explanation, most: int = MOST_FRAMES) -> list[tu
 def explanation_figure(explanation: Explanation) -> Figure:
     """The timeline with the light of the maps on its pictures, and below it a row a view.
 
-    A cell is the probability of its segment's explained class.
+    A class is named once over neighbouring pictures of it. A cell is the probability of its segment's explained class.
     """
     drawn = timeline_figure(explanation)
     pictures = drawn.axes[0]
     frames = glowing_frames(explanation, max(1, len(pictures.images)))
-    for image, (_, label, frame) in zip(pictures.images, frames, strict=False):
+    inch = pictures.get_position().width * drawn.get_figwidth() / explanation.segments[-1].end  # of a second
+    lit = list(zip(pictures.images, frames, strict=False))
+    for image, (_, _, frame) in lit:
         image.set_data(frame)
-        left, right, *_ = image.get_extent()
-        pictures.text((left + right) / 2, 1.04, label, ha="center", fontsize=8, color=class_colour(explanation, label))
+    for label, run in groupby(lit, lambda pair: pair[1][1]):
+        extents = [image.get_extent() for image, _ in run]
+        left, right = extents[0][0], extents[-1][1]
+        colour, said = class_colour(explanation, label), shortened(label, 0.92 * (right - left) * inch, SMALL)
+        pictures.text((left + right) / 2, 1.04, said, ha="center", fontsize=SMALL, color=colour, parse_math=False)
     rows = explanation.rows()
     views = [name for name in explanation.views if name != "both"]
     before = drawn.get_figheight()
