@@ -89,7 +89,7 @@ def avsdn() -> AVSDN:
 
 def kinds(report: Report) -> set[str]:
     """What a check finds besides that there is little."""
-    return {problem.kind for problem in report.problems} - {"few clips", "no validation"}
+    return {problem.kind for problem in report.problems} - {"few clips", "no validation", "little validation"}
 
 
 # -- folders and tables ----------------------------------------------------------------------------------------------
