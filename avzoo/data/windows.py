@@ -105,8 +105,8 @@ class WindowDataModule(AVDataModule):
         return self._machinery
 
 
-class _Scenes(SceneDataModule):
-    """Batches of scenes, of another module's rows."""
+class _Owned(AVDataModule):
+    """Takes another module's rows."""
 
     owner: WindowDataModule
 
@@ -118,17 +118,12 @@ class _Scenes(SceneDataModule):
         return self.owner.items(split)
 
 
-class _Events(EventDataModule):
-    """Batches of events, of another module's rows; a window may hold several."""
+class _Scenes(_Owned, SceneDataModule):
+    """Batches of scenes."""
 
-    owner: WindowDataModule
 
-    @property
-    def classes(self) -> list[str]:
-        return self.owner.classes
-
-    def items(self, split: Split) -> Sequence[Item]:
-        return self.owner.items(split)
+class _Events(_Owned, EventDataModule):
+    """Batches of events; a window may hold several."""
 
     def dataset(self, split: Split, items: Sequence[Item]) -> EventSet:
         events = super().dataset(split, items)

@@ -1,7 +1,7 @@
 """What a training shows: one row an epoch on stdout and, in a terminal, one bar for the whole of it beneath.
 
 ```
-avsdn-ave/version_0: AVSDN, 1.7 M weights, 32 epochs of 23 steps, cpu, 32-true
+avsdn-ave/version_0: AVSDN, 1.7 M weights, 32 epochs of 23 batches, cpu, 32-true
 epoch  train_loss  val_loss  val_segment_accuracy  clips/s
  1/32      0.3887    0.3915                0.4250      812  best
 ```
