@@ -33,6 +33,7 @@ from avzoo.hub import load
 from avzoo.init_from import find_parent, take_over
 from avzoo.models import AVModule
 from avzoo.train.finetune import Balance, FineTune, Freeze, plan_of
+from avzoo.train.noise import NOISE
 
 OF_TRAINER = {"gradient_clip_val": 1.0, "num_sanity_val_steps": 0}
 SILENT = {"enable_model_summary": False, "enable_progress_bar": False}  # `Told` has its own
@@ -216,16 +217,6 @@ class Told(Callback):
     def on_exception(self, *_: Any) -> None:
         """Take the bar away."""
         self.bar.close()
-
-
-NOISE = (
-    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
-    r".*`srun` command is available.*",
-    r".*in eval mode at the start of training.*",
-    r".*does not have many workers.*",
-    r".*Checkpoint directory .* exists and is not empty.*",
-    r".*smaller than the logging interval.*",
-)
 
 
 @contextlib.contextmanager

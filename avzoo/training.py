@@ -33,6 +33,7 @@ from avzoo.preprocess import Preprocess
 from avzoo.train import rate, report, slurm, smoke, tracking
 from avzoo.train.best import Best, KeptBest
 from avzoo.train.finetune import FineTune  # noqa: F401 - so that recipes can name it
+from avzoo.train.noise import NOISE
 from avzoo.train.options import add_options
 from avzoo.train.progress import Progress
 from avzoo.train.recipe import RecipeParser, complete, read_recipe
@@ -270,22 +271,6 @@ def _listed(plugins: Any) -> list[Any]:
 
 def _seed(seed: Any) -> int:
     return seed if type(seed) is int else 0
-
-
-# What Lightning says that helps nobody who runs a recipe; everything else is shown.
-NOISE = (
-    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # Lightning under torch 2.14
-    r".*`srun` command is available.*",  # a cluster's login node; `avzoo submit` writes the job
-    r".*`tensorboardX` has been removed.*",  # CSV is the logger here
-    r".*in eval mode at the start of training.*",  # what a recipe freezes
-    r".*does not have many workers.*",  # a batch is one index into memory
-    r".*callbacks used to create the checkpoint need to be provided.*",  # a test keeps no checkpoints
-    r".*WeightAveraging state cannot be restored.*",  # averaged weights are what a checkpoint holds
-    r".*is not supported by the model summary.*",  # mixed precision: the size it prints is that of 32 bits
-    r".*ended before the epoch ended and your dataloader is not resumable.*",  # it finds its place, see Shares
-    r".*directory .* exists and is not empty.*",  # a run that goes on
-    r".*smaller than the logging interval.*",  # the log has one row an epoch
-)
 
 
 def main(arguments: Sequence[str]) -> AvzooCLI:
