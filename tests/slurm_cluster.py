@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -114,6 +115,12 @@ class Cluster:
         """What Slurm knows of a job: JobState, Restarts, ExitCode, ..."""
         shown = self.run("scontrol", "show", "job", number, "--oneliner")
         return dict(word.partition("=")[::2] for word in shown.split() if "=" in word)
+
+    def log(self, number: str) -> str:
+        """What the controller and the nodes wrote of a job, in the order of time."""
+        lines = [line for file in self.folder.glob("*.log") for line in file.read_text(errors="replace").splitlines()]
+        own = re.compile(rf"JobId={number}\b|\bjob {number}\b|\[{number}\.", re.IGNORECASE)
+        return "\n".join(sorted(filter(own.search, lines)))
 
     def wait(self, condition: Callable[[], object], what: str, seconds: float) -> None:
         """Until a condition holds."""
