@@ -106,7 +106,7 @@ class Embedder:
     """Embeds clips by a model, window by window as `predict` reads them.
 
     Args:
-        model: One with a method `embeddings`; it is put into eval mode.
+        model: One with a method `embeddings`, which gives its logits too; it is put into eval mode.
         on_missing_audio: What to do with a clip without sound: "error" or "silence".
         on_damage: What to do with a clip that is cut short: "error" or "pad".
 
@@ -150,7 +150,7 @@ class Embedder:
             read = self.preprocessor(clip, audio=self.audio, visual=self.visual)
             sample = [None if x is None else x[None] for x in read]
             found = self.model.embeddings(*sample)  # type: ignore[operator]
-            found["probabilities"] = self.model(*sample).softmax(-1)
+            found["probabilities"] = found.pop("logits").softmax(-1)
             for name, value in found.items():
                 parts.setdefault(name, []).append(value[0, new].float().cpu().numpy())
         vectors = {name: np.concatenate(rows) for name, rows in parts.items()}

@@ -102,12 +102,16 @@ def test_a_row_is_what_the_model_says_of_its_segment(model: JointScalogramNet, c
 
 def test_embeddings_are_the_models_own(model: JointScalogramNet, clips: Path) -> None:
     seen: list[dict[str, torch.Tensor]] = []
+    passes: list[torch.nn.Module] = []
+    for part in (model.audio_encoder, model.classifier.hidden, model.classifier.scores):
+        part.register_forward_hook(lambda module, *_: passes.append(module))
     real = model.embeddings
     model.embeddings = lambda *sample: seen.append(real(*sample)) or dict(seen[-1])  # type: ignore[method-assign]
     table = Embedder(model)(Source("b", clips / "bus" / "b.mp4"))
     assert len(seen) == 2  # windows: seconds 0 to 3 and 1 to 4, of which the last is new
-    for kind, found in seen[1].items():
-        assert np.array_equal(table[kind][3], found[0, 2].numpy())
+    assert len(passes) == 2 * 3  # each part once a window, for embeddings and answers together
+    for kind in embedding.KINDS:
+        assert np.array_equal(table[kind][3], seen[1][kind][0, 2].numpy())
 
 
 def test_a_model_that_hears_alone_reads_no_pictures(tau: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -257,6 +257,7 @@ def test_the_network_equals_its_equations(system: str, pool_kernel: int, residua
     assert torch.equal(answer, model(audio, visual))
     found = model.embeddings(audio, visual)
     torch.testing.assert_close(found["fused"], hidden.view(2, 3, frames, -1).mean(2), atol=1e-5, rtol=1e-4)
+    assert torch.equal(found.pop("logits"), answer)
     assert found.keys() == {"joint": {"audio", "visual", "fused"}}.get(system, {system, "fused"})
     if model.hears:
         torch.testing.assert_close(found["audio"], parts[0].view(2, 3, frames, -1).mean(2), atol=1e-5, rtol=1e-4)
@@ -371,8 +372,8 @@ def test_a_missing_modality_is_a_zero_embedding() -> None:
     hidden = model.classifier(torch.cat([torch.zeros(6, 1024), visual.flatten(0, 2)], 1)).view(2, 3, -1)
     torch.testing.assert_close(model(None, visual), hidden.log_softmax(-1))
     assert not torch.allclose(model(None, visual), model(audio, visual))
-    assert model.embeddings(None, visual).keys() == {"visual", "fused"}
-    assert model.embeddings(audio, None).keys() == {"audio", "fused"}
+    assert model.embeddings(None, visual).keys() == {"visual", "fused", "logits"}
+    assert model.embeddings(audio, None).keys() == {"audio", "fused", "logits"}
     with pytest.raises(AvzooError, match=r"nothing to go by.*sound or pictures"):
         model(None, None)
 

@@ -12,7 +12,7 @@ import pytest
 
 from avzoo import cli, registry
 from avzoo.errors import AvzooError, DataNotFoundError
-from avzoo.parts import ARRAY, Answers, Part, merge
+from avzoo.parts import ARRAY, Answers, Part, merge, read
 
 FILES = [f"{number}.mp4" for number in range(40)]
 
@@ -85,6 +85,8 @@ def test_what_is_not_whole_is_not_merged(tmp_path: Path) -> None:
         merge(tmp_path)
     fill(tmp_path)
     assert len(merge(tmp_path, map(Path, FILES))) == len(FILES)
+    cli.main(["merge", str(tmp_path), "--out", str(tmp_path / "all.jsonl")])  # nothing failed: exit status 0
+    assert len(read(tmp_path / "all.jsonl")) == len(FILES)
     with pytest.raises(DataNotFoundError, match=r"1 videos have no answer: new\.mp4"):
         merge(tmp_path, [Path("new.mp4")])
     second = tmp_path / "part-00002-of-00002.jsonl"
@@ -115,17 +117,19 @@ def test_predict_by_parts_is_predict(rendered: Path, tmp_path: Path, capsys: pyt
         (videos / clip.name).symlink_to(clip)
     (videos / "broken.mp4").write_bytes(b"no video")
     ask = ["predict", str(videos), "--model", "avsdn-synthetic"]
-    with pytest.raises(SystemExit):  # one file is broken
+    with pytest.raises(SystemExit, match=r"^1$"):  # one file is broken
         cli.main([*ask, "--json"])
     expected = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     for index in (1, 2, 3):
         with contextlib.suppress(SystemExit):  # of the part with the broken one
             cli.main([*ask, "--out", str(tmp_path / "answers"), "--part", f"{index}/3"])
     assert len(re.findall(r": \d answered, 1 failed, 0 from before\n", capsys.readouterr().err)) == 1
-    cli.main(["merge", str(tmp_path / "answers"), str(videos), "--out", str(tmp_path / "all.jsonl")])
-    said = capsys.readouterr().out
-    assert "5 videos, 1 of them failed" in said
-    assert said.count("broken.mp4") == 1
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["merge", str(tmp_path / "answers"), str(videos), "--out", str(tmp_path / "all.jsonl")])
+    assert stop.value.code == 1  # and the file is there all the same
+    said = capsys.readouterr()
+    assert "all.jsonl: 5 videos\n" in said.out
+    assert f'avzoo: 1 of 5 failed, see "error" in {tmp_path / "all.jsonl"}\n' == said.err
     merged = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
     assert merged == sorted(expected, key=lambda row: row["video"])
     with pytest.raises(AvzooError, match="--part needs --out"):

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--remove", metavar="NAME", help="a name of `avzoo list`, owner/repo, or hf:owner/repo@commit")
+    parser.add_argument(
+        "--remove",
+        metavar="NAME",
+        help="what to delete: a name of `avzoo list`, owner/repo, or hf:owner/repo@commit; left out, all is listed",
+    )
 
 
 def run(options: argparse.Namespace) -> None:

@@ -20,15 +20,16 @@ SHOWN = 3  # files that the table names; --json has all
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
         f"{parser.description}\n\n"
-        "DIR is a folder per class (DIR/<class>/*.mp4, or DIR/{train,val,test}/<class>/*.mp4). A table is a CSV or\n"
-        "Parquet file with the columns path, label and, where wanted, start, end (s), split and group.\n"
-        "The exit status is 1 if there are errors."
+        "DIR is a folder per class: DIR/<class>/*.mp4, or with splits\n"
+        "DIR/{train,val,test}/<class>/*.mp4. A table is a CSV or Parquet file with the\n"
+        "columns path, label and, where wanted, start, end (s), split and group (of clips\n"
+        "that must share a split, such as those of one recording).\n\n"
+        "Exit status: 1 if there are errors, 0 if none, whatever the warnings."
     )
     parser.add_argument("path", type=Path, metavar="DIR|TABLE", help="the clips")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, with all files by name")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _print(report: Report) -> None:
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 10_000)  # in a pipe a line is a class
     if report.files:
         table = Table(box=None, pad_edge=False, padding=(0, 1))
         table.add_column("class")

@@ -10,9 +10,15 @@ DEMO_SEED = 20_000_003  # in no shipped training set: those use seeds below 10 m
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--out", type=Path, default=Path("avzoo-demo.png"), help="the picture (default avzoo-demo.png)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("avzoo-demo.png"),
+        metavar="OUT.png",
+        help="the picture; the clip lies beside it, as .mp4 (default avzoo-demo.png)",
+    )
     parser.add_argument("--model", default="avsdn-synthetic", help="a name of `avzoo list` (default avsdn-synthetic)")
-    parser.add_argument("--seed", type=int, default=DEMO_SEED, help="another seed, another clip")
+    parser.add_argument("--seed", type=int, default=DEMO_SEED, help="another seed, another clip (default %(default)s)")
 
 
 def run(options: argparse.Namespace) -> None:

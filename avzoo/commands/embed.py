@@ -16,31 +16,50 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
         f"{parser.description}\n\n"
-        "There is a row a segment, with the embedding of its sound, of its picture and of both joined.\n"
-        "Labels are those of the data where it tells them: of a dataset in TAU's layout the list\n"
-        "evaluation_setup/fold1_evaluate.csv, of a folder of folders their names. Elsewhere the label is the\n"
-        "model's own best class; the column label_source says which (list, folder or model)."
+        "There is a row a segment, with the embedding of its sound, of its picture and of\n"
+        "both joined. Labels are those of the data where it tells them: of a dataset in\n"
+        "TAU's layout the list evaluation_setup/fold1_evaluate.csv, of a folder of\n"
+        "folders their names. Elsewhere the label is the model's own best class; the\n"
+        "column label_source says which (list, folder or model)."
     )
     parser.epilog = (
-        "Columns: id, path, start and end (s), label, label_source, answer (the model's best class), probability\n"
-        "(of the answer), audio, visual, fused. Read them by numpy.load('embeddings.npz')['fused'] or by\n"
-        "pandas.read_parquet('embeddings.parquet').\n\n"
-        "The map is t-SNE by scikit-learn: begun with the principal components, perplexity 30 or for few rows a\n"
-        "third of them, seeded. Near points are alike; how far apart groups lie means little.\n"
-        "--plot and .parquet need: pip install 'avzoo[embed]'"
+        "Example:\n"
+        "  avzoo embed clips --model joint-scalogram-scenemix --out e.npz --plot map.png\n\n"
+        "Columns: id, path, start and end (s), label, label_source, answer (the model's\n"
+        "best class), probability (of the answer), audio, visual, fused. Read them by\n"
+        "numpy.load('e.npz')['fused'] or by pandas.read_parquet('e.parquet').\n\n"
+        "The map is t-SNE by scikit-learn: begun with the principal components,\n"
+        "perplexity 30 or for few rows a third of them, seeded. Near points are alike;\n"
+        "how far apart groups lie means little.\n"
+        "--plot and .parquet need: pip install 'avzoo[embed]'\n\n"
+        "Exit status: 0 if every clip is embedded; 1 if any failed: the others are\n"
+        "written all the same, and stderr says why."
     )
     parser.add_argument("path", nargs="+", type=Path, help="files, folders of them, or a dataset in TAU's layout")
-    parser.add_argument("--model", required=True, help="a name of `avzoo list`, hf:owner/repo@commit, or a folder")
+    parser.add_argument(
+        "--model",
+        required=True,
+        help="one with embeddings, such as joint-scalogram-scenemix; or hf:owner/repo@commit, or a folder",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="the table to write, .npz or .parquet")
     parser.add_argument("--plot", type=Path, metavar="MAP.png", help="draw each embedding as a map, coloured by label")
     parser.add_argument("--audio", type=Path, metavar="DIR", help="the sounds of silent videos, found by their names")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps")
+    parser.add_argument("--device", default="cpu", help="where the model runs: cpu (default), cuda, cuda:1, mps")
     parser.add_argument("--seed", type=int, default=0, help="of the map (default 0)")
-    parser.add_argument("--on-missing-audio", choices=["error", "silence"], default="error", help="default: error")
-    parser.add_argument("--on-damage", choices=["error", "pad"], default="error", help="default: error")
+    parser.add_argument(
+        "--on-missing-audio",
+        choices=["error", "silence"],
+        default="error",
+        help="a clip without sound fails (default), or is read with silence",
+    )
+    parser.add_argument(
+        "--on-damage",
+        choices=["error", "pad"],
+        default="error",
+        help="a damaged file fails (default), or is embedded by what it still holds",
+    )
 
 
 def run(options: argparse.Namespace) -> None:

@@ -8,8 +8,15 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
+    parser.epilog = (
+        "Example:\n"
+        "  avzoo export avsdn-avemix --onnx avsdn.onnx\n\n"
+        "The file reads what the signal path makes of sound and pictures, not videos;\n"
+        "its answers are compared with torch's before it is kept.\n"
+        "Needs: pip install 'avzoo[onnx]'"
+    )
     parser.add_argument("name", help="a name of `avzoo list`, hf:owner/repo@commit, or a folder")
-    parser.add_argument("--revision", help="another commit of the Hub repository")
+    parser.add_argument("--revision", metavar="COMMIT", help="of its Hugging Face repository, not the listed one")
     parser.add_argument("--onnx", type=Path, required=True, metavar="OUT.onnx", help="the file to write")
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterator
 
 from avzoo import registry
@@ -11,7 +14,7 @@ from avzoo import registry
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("name", help="a name of `avzoo list`, hf:owner/repo@commit, or a folder")
-    parser.add_argument("--revision", help="another commit of the Hub repository")
+    parser.add_argument("--revision", metavar="COMMIT", help="of its Hugging Face repository, not the listed one")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -35,9 +38,15 @@ def run(options: argparse.Namespace) -> None:
         rows["folder"] = str(located.folder)
         rows["verified"] = f"against {located.authority}"
     width = max(map(len, rows))
+    lines = textwrap.TextWrapper(
+        width=shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize,  # in a pipe a line is a fact
+        subsequent_indent=" " * (width + 4),
+        break_long_words=False,  # such as paths
+        break_on_hyphens=False,
+    )
     print(options.name)
     for key, value in rows.items():
-        print(f"  {key:<{width}}  {value}")
+        print(lines.fill(f"  {key:<{width}}  {value}"))
 
 
 def _of_entry(entry: registry.Checkpoint) -> Iterator[tuple[str, str]]:

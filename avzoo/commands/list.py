@@ -14,13 +14,19 @@ from rich.table import Table
 from avzoo import registry
 from avzoo.errors import UnknownModelError
 
-_WHERE = {"package": "shipped", "hub": "Hub"}
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("pattern", nargs="?", default="*", help="a shell pattern, such as 'avsdn*'")
-    parser.add_argument("--backbones", action="store_true", help="the frozen encoders that models are built on instead")
+    parser.epilog = (
+        "task: what has an answer, each segment (events) or the whole clip (scenes).\n"
+        "test: the first figure measured on the test split, ± the deviation of several\n"
+        "trainings. weights: none if not trained yet, Hub if fetched when first used.\n"
+        "In a pipe each model is one line."
+    )
+    parser.add_argument("pattern", nargs="?", default="*", help="of the names, such as 'avsdn*' (default all)")
+    parser.add_argument(
+        "--backbones", action="store_true", help="list the frozen encoders that models are built on, not models"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
 
 
@@ -37,7 +43,10 @@ def run(options: argparse.Namespace) -> None:
         return
     if not entries:
         raise UnknownModelError(f"no model's name matches {options.pattern!r}; `avzoo list` shows all")
-    console = _print(
+    notes = ["[dim]avzoo info NAME says what was measured, how often and by what.[/dim]"]
+    if untrained := [f"  {entry.name}: {entry.train_command}" for entry in entries if not entry.weights]:
+        notes += ["What has no weights yet can be trained:", *untrained]
+    _print(
         ("name", "task", "data", "test", "weights", "licence"),
         (
             (
@@ -45,16 +54,13 @@ def run(options: argparse.Namespace) -> None:
                 entry.task,
                 entry.dataset,
                 next((registry.figure(metric) for metric in entry.metrics if metric["split"] == "test"), "-"),
-                f"{entry.size / 1e6:.1f} MB, {_WHERE[entry.weights]}" if entry.weights else "none",
+                f"{entry.size / 1e6:.1f} MB{', Hub' * (entry.weights == 'hub')}" if entry.weights else "none",
                 entry.licence or "-",
             )
             for entry in entries
         ),
+        notes,
     )
-    console.print("\n[dim]avzoo info NAME says what was measured, how often and by what.[/dim]")
-    for entry in entries:
-        if entry.weights is None:
-            console.print(f"{entry.name} has no weights yet: {entry.train_command}", soft_wrap=True)
 
 
 def _backbones(options: argparse.Namespace) -> None:
@@ -65,29 +71,28 @@ def _backbones(options: argparse.Namespace) -> None:
         return
     if not found:
         raise UnknownModelError(f"no backbone's name matches {options.pattern!r}; `avzoo list --backbones` shows all")
-    console = _print(
+    _print(
         ("name", "reads", "features", "parameters", "licence", "sha256"),
         (
             (
                 f"[bold]{entry.name}[/bold]",
-                "sound" if entry.kind == "audio" else f"images, {entry.size} px",
+                "sound" if entry.kind == "audio" else f"images {entry.size} px",
                 str(entry.features),
                 f"{entry.parameters / 1e6:.1f} M",
                 entry.licence or "-",
-                entry.sha256[:8] if entry.sha256 else "not stated",
+                entry.sha256[:8] if entry.sha256 else "-",
             )
             for entry in found
         ),
+        ["[dim]--json has sources and whole hashes. Any other timm name works too.[/dim]"],
     )
-    console.print("\n[dim]--json has sources and whole hashes. Any other timm name works too.[/dim]")
 
 
-def _print(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Console:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in columns:
-        table.add_column(column, no_wrap=column != "licence", overflow="fold")
+def _print(columns: Iterable[str], rows: Iterable[Iterable[str]], notes: Iterable[str]) -> None:
+    table = Table(*columns, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for row in rows:
         table.add_row(*row)
-    console = Console()
+    console = Console(width=10_000)  # a line is a model, whole: a narrow terminal breaks it, `grep` must not see that
     console.print(table)
-    return console
+    if console.is_terminal:
+        console.print("", *notes, sep="\n")

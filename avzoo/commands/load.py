@@ -8,7 +8,7 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("name", help="a name of `avzoo list`, hf:owner/repo@commit, or a folder")
-    parser.add_argument("--revision", help="another commit of the Hub repository")
+    parser.add_argument("--revision", metavar="COMMIT", help="of its Hugging Face repository, not the listed one")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -16,18 +16,35 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
+    parser.epilog = (
+        "Examples:\n"
+        "  avzoo predict clip.mp4 --plot clip.png\n"
+        "  avzoo predict clips --model secrnn-scenemix --json > answers.jsonl\n\n"
+        "As a job array of Slurm, whose answers `avzoo merge` joins:\n"
+        "  sbatch --array=1-16 --wrap 'avzoo predict clips --part slurm --out answers'\n"
+        "  avzoo merge answers clips --out answers.jsonl\n\n"
+        "Exit status: 0 if every video is answered; 1 if any failed: the others are\n"
+        'answered all the same, and stderr or "error" in the JSON object says why. With\n'
+        "--out the same command tries them again. Slurm calls a task that exits with 1\n"
+        "failed: let the job that merges wait by --dependency=afterany, not afterok."
+    )
     parser.add_argument("video", nargs="+", type=Path, help="files, or folders of them")
     parser.add_argument(
         "--model",
         default="avsdn-avemix",
-        help="a name of `avzoo list`, hf:owner/repo@commit, or a folder (default: avsdn-avemix)",
+        help="a name of `avzoo list`, hf:owner/repo@commit, or a folder (default avsdn-avemix)",
     )
-    parser.add_argument("--audio", type=Path, help="the sound of a silent video; a folder holds that of many, by name")
+    parser.add_argument(
+        "--audio",
+        type=Path,
+        metavar="FILE|DIR",
+        help="the sound of a silent video; a folder holds that of many, by name",
+    )
     parser.add_argument(
         "--modality",
         choices=["both", "audio", "visual"],
         default="both",
-        help="go by the sound or the pictures alone (default: both)",
+        help="go by the sound or the pictures alone (default both)",
     )
     parser.add_argument(
         "--explain",
@@ -40,16 +57,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--plot", type=Path, metavar="OUT.png", help="draw frames, sound and answers; of many videos, into a folder"
     )
     parser.add_argument(
-        "--submission", type=Path, metavar="OUT.csv", help="write the answers as the DCASE 2021 task 1B challenge wants"
+        "--submission",
+        type=Path,
+        metavar="OUT.csv",
+        help="write the answers to scenes as the DCASE 2021 task 1B challenge wants",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="write the JSON objects there; after a kill the same command goes on"
+        "--out", type=Path, metavar="FOLDER", help="write the JSON objects there; if killed, the same command goes on"
     )
     parser.add_argument(
-        "--part", metavar="i/n", help="with --out: answer part i of n of the files; `slurm`: by the task of a job array"
+        "--part",
+        metavar="i/n",
+        help="with --out: answer part i (from 1) of n of the files; `slurm`: the part of this task of a job array",
     )
     parser.add_argument("--device", default="cpu", help="where the model runs: cpu (default), cuda, cuda:1, mps")
-    parser.add_argument("--top-k", type=int, default=5, help="labels kept per segment (default: 5)")
+    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="labels kept per segment (default 5)")
     parser.add_argument(
         "--on-missing-audio",
         choices=["error", "silence"],

@@ -10,6 +10,9 @@ from avzoo.errors import UnknownModelError, did_you_mean
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
+    parser.epilog = (
+        "Example:\n  avzoo recipe avsdn-ave > mine.yaml\n  avzoo fit --config mine.yaml --data.root /data/AVE_Dataset"
+    )
     parser.add_argument("name", help="a recipe: a model's name of `avzoo list`, or audio-encoder")
 
 

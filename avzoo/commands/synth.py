@@ -9,22 +9,37 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
+    parser.epilog = (
+        "Example:\n"
+        "  avzoo synth my_clips --layout clips --classes 3 --train 12 --val 6 --test 6\n"
+        "  avzoo check my_clips"
+    )
     parser.add_argument("dir", type=Path, help="where it goes; made if missing")
     parser.add_argument(
         "--layout",
         choices=["ave", "tau", "clips"],
         default="ave",
-        help="ave: events and Annotations.txt; tau: scenes, sound apart; clips: a folder per class (default ave)",
+        help="ave: events, as the AVE dataset has them; tau: scenes, as the TAU dataset has them, sound apart; clips: a"
+        " folder per class (default ave)",
     )
-    parser.add_argument("--train", type=int, default=48, help="clips to train on (default 48)")
-    parser.add_argument("--val", type=int, default=12, help="clips to choose by (default 12; the tau layout has none)")
-    parser.add_argument("--test", type=int, default=12, help="clips to measure on (default 12)")
+    parser.add_argument("--train", type=int, default=48, metavar="N", help="clips to train on (default 48)")
     parser.add_argument(
-        "--classes", type=int, metavar="N", help="the first N event classes (six carry avemix's names; default all)"
+        "--val", type=int, default=12, metavar="N", help="clips to choose by (default 12; the tau layout has none)"
+    )
+    parser.add_argument("--test", type=int, default=12, metavar="N", help="clips to measure on (default 12)")
+    parser.add_argument(
+        "--classes",
+        type=int,
+        metavar="N",
+        help="the first N classes of events, of which avsdn-avemix knows six (default all)",
     )
     parser.add_argument("--seed", type=int, default=0, help="another seed, other clips (default 0)")
-    parser.add_argument("--size", type=int, default=128, help="edge of the picture in pixels (default 128)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    parser.add_argument(
+        "--size", type=int, default=128, metavar="PX", help="edge of the picture in pixels (default 128)"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default one per core)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:

@@ -9,8 +9,12 @@ MEDIA_TOLERANCE = 0.05  # decoders and resamplers of other versions differ in a 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
+    parser.epilog = (
+        "Golden outputs are the answers to a clip in the bundle, as its maker's machine\n"
+        "gave them. Exit status: 0 if all is as it was published, 1 if not."
+    )
     parser.add_argument("name", help="a name of `avzoo list`, hf:owner/repo@commit, or a folder")
-    parser.add_argument("--revision", help="another commit of the Hub repository")
+    parser.add_argument("--revision", metavar="COMMIT", help="of its Hugging Face repository, not the listed one")
 
 
 def run(options: argparse.Namespace) -> None:

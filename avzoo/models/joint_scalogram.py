@@ -291,9 +291,12 @@ class JointScalogramNet(AVModule):
                 to be trained on.
         """
         pairs = self._pairs(audio, visual)
-        scores: Tensor = self.classifier(self._joined(pairs))
-        if self.hears and self.sees and (audio is None) != (visual is None):
-            scores = scores / (self.visual_temperature if audio is None else self.audio_temperature)
+        return self._posteriors(pairs, self.classifier(self._joined(pairs)))
+
+    def _posteriors(self, pairs: Pairs, scores: Tensor) -> Tensor:
+        """What `forward` gives, of the pairs' scores `[pairs, classes]`."""
+        if self.hears and self.sees and (pairs.heard is None) != (pairs.seen is None):
+            scores = scores / (self.visual_temperature if pairs.heard is None else self.audio_temperature)
         posterior = scores.float().log_softmax(-1)
         frames = posterior.new_full((pairs.present.numel(), posterior.shape[-1]), -torch.inf)
         frames[pairs.rows] = posterior
@@ -307,21 +310,23 @@ class JointScalogramNet(AVModule):
         Returns:
             Means over a segment's frames: "audio", the AE's output `[batch, segments, 1024]`, and "visual", the
             picture's features `[batch, segments, image_features]`, each where it is there, and "fused", the SC's
-            hidden layer `[batch, segments, 1024]`.
+            hidden layer `[batch, segments, 1024]`. And "logits", what `forward` gives, of the same pass.
         """
         training = self.training
         self.eval()
         try:
             pairs = self._pairs(audio, visual)
-            found = {"audio": pairs.heard, "visual": pairs.seen, "fused": self.classifier.hidden(self._joined(pairs))}
+            fused = self.classifier.hidden(self._joined(pairs))
+            logits = self._posteriors(pairs, self.classifier.scores(fused))
         finally:
             self.train(training)
         present = pairs.present[..., None]
-        return {
+        means = {
             name: rows.float().view(*pairs.present.shape, -1).where(present, 0.0).sum(2) / present.sum(2)
-            for name, rows in found.items()
+            for name, rows in {"audio": pairs.heard, "visual": pairs.seen, "fused": fused}.items()
             if rows is not None
         }
+        return {**means, "logits": logits}
 
     def _pairs(self, audio: Tensor | None, visual: Tensor | None) -> Pairs:
         """Encode what the system reads of the two."""
