@@ -2,16 +2,16 @@
 
 Everything but the head is taken over (`init_from`); `FineTune` says what learns how fast. The epoch with the lowest
 validation loss is kept; where none was better for `patience` epochs, training ends. The bundle's `recipe.yaml` has all
-of it: `avzoo fit` does the same again.
+of it: `avzoo fit` does the same again. What trains for a bundle is kept beside it until that is there: where a process
+was killed, the next one with the same options goes on exactly.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import re
-import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,9 +19,8 @@ from typing import Any, Literal
 
 import torch
 import yaml
-from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from tqdm import tqdm
+from lightning import Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 
 from avzoo import bundle
 from avzoo.data.base import BACKGROUND, AVDataModule, Split
@@ -32,12 +31,17 @@ from avzoo.errors import AvzooError, DataNotFoundError
 from avzoo.hub import load
 from avzoo.init_from import find_parent, take_over
 from avzoo.models import AVModule
+from avzoo.train.best import Best
 from avzoo.train.finetune import Balance, FineTune, Freeze, plan_of
 from avzoo.train.noise import NOISE
+from avzoo.train.progress import Progress
+from avzoo.train.resume import Resumable, WholeCheckpoints
+from avzoo.train.runs import until_made
+from avzoo.train.signals import heeded
 
 OF_TRAINER = {"gradient_clip_val": 1.0, "num_sanity_val_steps": 0}
-SILENT = {"enable_model_summary": False, "enable_progress_bar": False}  # `Told` has its own
 STEPS = 10  # between two validations at least: a few clips make an epoch of one step, after which nobody can tell
+SAVE_EVERY = 100  # steps between two checkpoints to go on from, beside those ahead of a validation
 
 
 def finetune(
@@ -73,6 +77,7 @@ def finetune(
         balance: For classes of different size: "weights" in the loss or a "sampler", see `FineTune`.
         batch_size: Default 4 windows (events), 8 seconds (SECRNNFusion) or 64 pairs (JointScalogramNet) a step.
         out: A folder for the result as a bundle, which `load` and `avzoo publish` take; replaced if it is one already.
+            Only with it a training that is killed goes on when it is started again.
         device: Where it trains: "cpu", "cuda", "cuda:1", "mps".
         workers: Processes that extract features; 0 uses this one, None takes one per CPU core.
         on_missing_audio: What to do with a clip without sound: "error" or "silence".
@@ -92,53 +97,56 @@ def finetune(
     if epochs < 1 or patience < 1 or not lr > 0:
         raise AvzooError(f"epochs={epochs}, patience={patience}, lr={lr:g}: expected 1 or more of both, a rate above 0")
     tuning = FineTune(lr_rest=lr_rest, freeze=freeze, balance=balance)
-    place = _place(device)
+    where = _place(device)
     parent = _parent(model)
     plan = plan_of(parent)
     given: dict[str, Any] = {"on_missing_audio": on_missing_audio, "on_damage": on_damage, "on_missing": on_missing}
     given |= plan.data if batch_size is None else {**plan.data, "batch_size": batch_size}
     clips = _clips(data, parent, {**given, "workers": workers, "device": device, "seed": seed})
     clips.items("val")  # what is wrong with the clips as a whole is said before anything else
-    with torch.random.fork_rng(), quiet(), tempfile.TemporaryDirectory() as scratch:
+    place = None if out is None else Path(out)
+    with torch.random.fork_rng(), quiet(), heeded() if place else contextlib.nullcontext():
         torch.manual_seed(seed)
         own = {key: value for key, value in dict(parent.hparams).items() if key not in ("classes", "preprocess")}
         child = type(parent)(clips.classes, preprocess=parent.preprocess, **{**own, **plan.options, "lr": lr})
         print(f"{parent.name}: {len(parent.classes)} classes; now {len(child.classes)}: {', '.join(child.classes)}")
         if isinstance(clips, Clips) and clips.task == "events" and not clips.has_background:
             print(f"no clip of {BACKGROUND}: it will rarely be answered (a folder or label of that name is for it)")
-        child.take_over = lambda: print(f"init_from: {take_over(child, [parent])}")  # type: ignore[method-assign]
-        best = ModelCheckpoint(scratch, "best", monitor="val_loss", save_weights_only=True)
-        options: dict[str, Any] = {**place, "logger": False, **SILENT}
         clips.extract(("train", "val"))
         clips.setup("fit")
-        steps: int = len(clips.batches("train"))  # type: ignore[arg-type]
-        repeats = -(-STEPS // steps)
-        often = "once" if repeats == 1 else f"{repeats} times"
-        print(f"at most {epochs} epochs of {repeats * steps} steps, all clips {often} in each")
-        callbacks = [tuning, EarlyStopping("val_loss", patience=patience), best, Told(epochs, repeats)]
+        repeats = -(-STEPS // len(clips.batches("train")))  # type: ignore[arg-type]
         length = {"max_epochs": epochs * repeats, "check_val_every_n_epoch": repeats, **OF_TRAINER}
-        trainer = Trainer(callbacks=callbacks, **length, **options)  # type: ignore[arg-type]
-        trainer.fit(child, datamodule=clips)
-        result = bundle.read_training_checkpoint(Path(best.best_model_path))
-        if result.task == "clip" and isinstance(clips, WindowDataModule | SceneDataModule):
-            calibrated = result.calibrate(clips.whole("val"))
-            print(calibrated, end="\n" if calibrated else "")
-        epoch = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["epoch"]
-        done, last = (epoch + 1) // repeats, trainer.current_epoch // repeats
-        print(f"epoch {done} of {last} is the best: {_figures(result, clips, options)}")
-        if done == epochs:
-            print("the last epoch is the best one: more epochs may make it better still")
-    result = result.cpu().eval()
-    result.name = _result_name(parent, data)
-    if out is not None:
-        start = str(model.resolve()) if isinstance(model, Path) else parent.name
         callbacks_of = [
             {"name": "FineTune", "lr_rest": lr_rest, "freeze": freeze, "balance": balance},
             {"name": "EarlyStopping", "monitor": "val_loss", "patience": patience},
         ]
-        recipe = _recipe(result, clips, given, start, {**length, "callbacks": callbacks_of}, seed)
-        replaced = " (replaced)" if Path(out).exists() else ""
-        print(f"as a bundle{replaced}: {bundle.write(Path(out), result, recipe=recipe, half=False)}")
+        start = str(model.resolve()) if isinstance(model, Path) else parent.name
+        recipe = _recipe(child, clips, given, start, {**length, "callbacks": callbacks_of}, seed)
+        with until_made(place, f"{recipe}of: {_origin(parent, clips)}\n") as run:
+            if run.checkpoint is None:
+                child.take_over = lambda: print(f"init_from: {take_over(child, [parent])}")  # type: ignore[method-assign]
+            else:
+                done = _epochs(run.checkpoint) // repeats
+                print(f"going on after epoch {done} of {epochs} (in {run.folder}; without that it starts anew)")
+            best = Best(run, "val_loss")
+            callbacks = [tuning, EarlyStopping("val_loss", patience=patience), Progress("val_loss", repeats), best]
+            callbacks += [Resumable(run, SAVE_EVERY)] if place else []
+            options: dict[str, Any] = {**where, "logger": False, "enable_model_summary": False}
+            trainer = Trainer(callbacks=callbacks, plugins=[WholeCheckpoints()], **length, **options)  # type: ignore[arg-type]
+            trainer.fit(child, datamodule=clips, ckpt_path=run.checkpoint)
+            result = bundle.read_training_checkpoint(Path(best.best_model_path))
+            if result.task == "clip" and isinstance(clips, WindowDataModule | SceneDataModule):
+                calibrated = result.calibrate(clips.whole("val"))
+                print(calibrated, end="\n" if calibrated else "")
+            done, last = (_epochs(Path(best.best_model_path)) + 1) // repeats, trainer.current_epoch // repeats
+            print(f"epoch {done} of {last} is the best: {_figures(result, clips, options)}")
+            if done == epochs:
+                print("the last epoch is the best one: more epochs may make it better still")
+            result = result.cpu().eval()
+            result.name = _result_name(parent, data)
+            if place is not None:
+                replaced = " (replaced)" if place.exists() else ""
+                print(f"as a bundle{replaced}: {bundle.write(place, result, recipe=recipe, half=False)}")
     return result
 
 
@@ -180,48 +188,9 @@ def _place(device: str) -> dict[str, Any]:
     return {"accelerator": kind, "devices": [int(number)] if number and kind == "cuda" else 1}
 
 
-class Told(Callback):
-    """A line an epoch on stdout and, in a terminal, one bar for all of them beneath.
-
-    Args:
-        epochs: How many there may be.
-        repeats: Lightning's epochs in one of them.
-    """
-
-    def __init__(self, epochs: int, repeats: int) -> None:
-        self.epochs, self.repeats, self.lowest = epochs, repeats, float("inf")
-        self.bar: tqdm[Any] = tqdm(disable=True)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Draw the bar."""
-        steps = int(trainer.estimated_stepping_batches)
-        self.bar = tqdm(total=steps, desc="training", unit="step", leave=False, disable=None)
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """A step further."""
-        self.bar.update()
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """A line."""
-        loss = float(trainer.callback_metrics["val_loss"])
-        best, self.lowest = loss < self.lowest, min(loss, self.lowest)
-        epoch = (trainer.current_epoch + 1) // self.repeats
-        figures = _words(trainer.callback_metrics, "val") + ("; best so far" if best else "")
-        tqdm.write(f"  {epoch:>{len(str(self.epochs))}}/{self.epochs}  validation {figures}")
-        sys.stdout.flush()
-
-    def on_train_end(self, *_: Any) -> None:
-        """Take the bar away."""
-        self.bar.close()
-
-    def on_exception(self, *_: Any) -> None:
-        """Take the bar away."""
-        self.bar.close()
-
-
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without what Lightning says that helps nobody here."""
+    """Without what Lightning says that helps nobody here; Ctrl+C stays what it is, for a notebook."""
     loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch.utilities.rank_zero", "pytorch")]
     levels = [logger.level for logger in loggers]
     try:
@@ -231,6 +200,10 @@ def quiet() -> Iterator[None]:
             for message in NOISE:
                 warnings.filterwarnings("ignore", message)
             yield
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
@@ -239,7 +212,7 @@ def quiet() -> Iterator[None]:
 def _figures(model: AVModule, data: AVDataModule, options: dict[str, Any]) -> str:
     """The model's metrics on validation, and on test where there is one, as a sentence."""
     said = []
-    quiet = {**options, "enable_checkpointing": False}
+    quiet = {**options, "enable_checkpointing": False, "enable_progress_bar": False}
     for split, name in (("val", "validation"), ("test", "test")):
         if not _has(data, split):  # type: ignore[arg-type]
             continue
@@ -264,6 +237,24 @@ def _has(data: AVDataModule, split: Split) -> bool:
         return bool(data.items(split))
     except DataNotFoundError:
         return False
+
+
+def _epochs(checkpoint: Path) -> int:
+    """How many of Lightning's epochs were done when it was written."""
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"])
+
+
+def _origin(parent: AVModule, data: AVDataModule) -> str:
+    """What a training is recognised by beside its recipe: the parent's weights, the clips, the order of an epoch."""
+    digest = hashlib.sha256()
+    for key, value in parent.state_dict().items():
+        digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
+    for item in (*data.items("train"), *data.items("val")):
+        media = item.path.stat() if item.path.exists() else None
+        digest.update(f"{item} {media and (media.st_size, media.st_mtime_ns)}".encode())
+    for rows in data.batches("train"):
+        digest.update(repr(rows.tolist() if isinstance(rows, torch.Tensor) else rows).encode())
+    return digest.hexdigest()
 
 
 def _result_name(parent: AVModule, data: str | Path | AVDataModule) -> str:

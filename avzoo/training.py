@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from avzoo import bundle, plot
+from avzoo.commands import TRAINING
 from avzoo.data import ave, clips, places365, sharded, sounds_pool, synthetic, tau  # noqa: F401 - so that recipes can name them
 from avzoo.data.base import AVDataModule
 from avzoo.data.scenes import SceneDataModule
@@ -35,8 +36,9 @@ from avzoo.train.best import Best, KeptBest
 from avzoo.train.finetune import FineTune  # noqa: F401 - so that recipes can name it
 from avzoo.train.noise import NOISE
 from avzoo.train.options import add_options
+from avzoo.train.parser import HelpFormatter, RecipeParser, about
 from avzoo.train.progress import Progress
-from avzoo.train.recipe import RecipeParser, complete, read_recipe
+from avzoo.train.recipe import complete, read_recipe
 from avzoo.train.resume import Resumable, WholeCheckpoints
 from avzoo.train.runs import Run, start, unfinished
 from avzoo.train.share import WholeBatch
@@ -296,5 +298,10 @@ def _run() -> AvzooCLI:
         trainer_class=AvzooTrainer,
         save_config_callback=ResolvedRecipe,
         parser_class=RecipeParser,
-        parser_kwargs={"parser_mode": "avzoo"},
+        parser_kwargs={
+            "prog": "avzoo",
+            "parser_mode": "avzoo",
+            "formatter_class": HelpFormatter,
+            **{command: about(command, sentence) for command, sentence in TRAINING.items()},
+        },
     )

@@ -1,6 +1,8 @@
 """The command line, in a process of its own where imports matter, in this one where speed does."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +20,52 @@ def test_list_needs_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "avsdn-avemix" in done.stdout
-    assert "avsdn-ave has no weights yet: avzoo fit --config recipes/avsdn-ave.yaml" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("options", [[], ["--backbones"]])
+def test_a_piped_list_is_one_whole_line_each(
+    options: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    cli.main(["list", *options, "--json"])
+    facts = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    cli.main(["list", *options])
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.startswith("name ")
+    for line, entry in zip(lines, facts, strict=True):
+        assert line.startswith(f"{entry['name']} ")
+        assert f" {entry['licence'] or '-'} " in f"{line} "
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as in a terminal
+    cli.main(["list"])
+    assert "avsdn-ave: avzoo fit --config recipes/avsdn-ave.yaml" in re.sub(r"\x1b.*?m", "", capsys.readouterr().out)
+
+
+def test_piped_info_is_one_line_a_fact(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    cli.main(["info", "avsdn-ave"])
+    piped = capsys.readouterr().out
+    assert next(line for line in piped.splitlines() if "classes" in line).endswith("; background")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    cli.main(["info", "avsdn-ave"])
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 60
+    assert shown.split() == piped.split()
+
+
+@pytest.mark.parametrize("command", [["list"], ["info", "avsdn-ave"]])
+def test_a_reader_that_has_gone_is_no_error(command: list[str]) -> None:
+    gone, pipe = os.pipe()
+    os.close(gone)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with os.fdopen(pipe, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "avzoo", *command],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            env=environment,
+            check=False,
+        )
+    assert done.stderr == b""
 
 
 def test_list_as_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:

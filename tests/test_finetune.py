@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -78,9 +79,11 @@ def test_other_classes_come_out_as_a_bundle(folder: Path, tmp_path: Path, capsys
     said = capsys.readouterr().out
     assert "AVSDN: 3 classes; now 3: bell, siren, background" in said
     assert said.count("no clip of background: it will rarely be answered") == 1
-    assert "at most 2 epochs of 10 steps, all clips 5 times in each\n" in said
-    assert [line[:5] for line in said.splitlines() if "/2  validation loss" in line] == ["  1/2", "  2/2"]
-    assert "  1/2  validation loss" in said.partition("best so far")[0]
+    assert " weights, 2 epochs of 10 batches (all of the data 5 times), cpu, 32-true\n" in said
+    assert "epoch  train_loss    val_loss  val_segment_accuracy     clips/s\n" in said
+    rows = [line.split() for line in said.splitlines() if line[3:5] == "/2"]
+    assert [row[0] for row in rows] == ["1/2", "2/2"]
+    assert rows[0][-1] == "best"
     assert f"as a bundle: {tmp_path / 'mine'}" in said
     assert "init_from: 20 of 22 tensors from AVSDN; fresh: classifier" in said
     assert "is the best: validation loss" in said
@@ -254,8 +257,9 @@ def test_rates_by_part(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_ends_early_and_keeps_the_best_epoch(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finetune(avsdn(), folder, epochs=50, lr=100.0, patience=2, workers=0)
     said = capsys.readouterr().out
-    best, last = (int(word) for word in said.partition("\nepoch ")[2].split(" is the best")[0].split(" of "))
-    assert said.count("/50  validation loss") == last
+    best, last = (int(word) for word in re.findall(r"\nepoch (\d+) of (\d+) is the best", said)[0])
+    assert said.count("/50  ") == last
+    assert "\nstopped early: Monitored metric val_loss did not improve in the last 2 records." in said
     assert last < 50
     assert last - best == 2
     assert "more epochs" not in said

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -56,10 +59,15 @@ def run(options: argparse.Namespace) -> None:
     """Train, write the bundle, and say what to do with it."""
     from avzoo.errors import AvzooError, as_flags
 
+    chosen = contextlib.nullcontext(options.out) if options.out else _new_folder(options.model, options.data)
     try:
-        _train(options, out := options.out or _new_folder(options.model, options.data))
+        with chosen as out:
+            _train(options, out)
     except AvzooError as error:
         raise AvzooError(as_flags(str(error), without=("--audio", "--modality visual"))) from error
+    except KeyboardInterrupt:
+        print("avzoo: interrupted; the same command goes on", file=sys.stderr)
+        sys.exit(130)
     given = str(out) if out.is_absolute() else f"./{out.as_posix()}"
     print(f"ask it:  avzoo predict clip.mp4 --model '{given}'")
     print(f"or in the browser:  avzoo app --model '{given}'")
@@ -89,8 +97,22 @@ def _train(options: argparse.Namespace, out: Path) -> None:
     )
 
 
-def _new_folder(model: str, data: Path) -> Path:
-    """A folder that is not there yet, called after both."""
+@contextlib.contextmanager
+def _new_folder(model: str, data: Path) -> Iterator[Path]:
+    """A folder that is not there yet, called after both; no other process gets it in the meantime."""
+    from avzoo.train.runs import Run
+
     name = re.sub(r"[^\w.-]+", "-", f"{Path(model).name}-{data.resolve().stem}")
-    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    return next(folder for folder in (Path("finetuned", name) for name in names) if not folder.exists())
+    for number in itertools.count(1):
+        folder = Path("finetuned", name if number == 1 else f"{name}-{number}")
+        lock = Run(folder.with_name(f".{folder.name}"))
+        lock.folder.mkdir(parents=True, exist_ok=True)
+        if lock.acquire() and not folder.exists():
+            break
+        lock.release()
+    try:
+        yield folder
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):  # something is in it, as it should be
+            folder.parent.rmdir()

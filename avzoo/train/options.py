@@ -6,37 +6,60 @@ from jsonargparse.typing import PositiveInt
 from lightning.pytorch.cli import LightningArgumentParser
 
 from avzoo.preprocess import Preprocess
+from avzoo.train.parser import SectionHelp
 from avzoo.train.tracking import Track
 
 
 def add_options(parser: LightningArgumentParser) -> None:
     """Declare them; what each does is where it is read, in `avzoo.training`."""
-    parser.add_argument("--preprocess", type=Preprocess, help="the numbers of the signal path")
-    parser.add_argument(
-        "--monitor", type=str, default="val_loss", help="what the best checkpoint is chosen by, on validation"
-    )
-    parser.add_argument(
-        "--init_from",
-        type=list[str] | None,
-        default=None,
-        help="models that it starts from: names, recipes trained here, bundles' folders or .ckpt files",
-    )
-    parser.add_argument(
-        "--resume", type=bool, default=True, help="go on with the newest run of this recipe that is not finished"
-    )
-    parser.add_argument(
-        "--save_every", type=PositiveInt, default=1000, help="steps between checkpoints within an epoch"
-    )
-    parser.add_argument(
-        "--track", type=Track, default="csv", help="where to log beside metrics.csv, in the run's folder"
-    )
-    parser.add_argument(
-        "--keep_best", type=PositiveInt, default=1, help="how many of the best checkpoints; best.ckpt is the best"
-    )
     parser.add_argument(
         "--limit",
         type=PositiveInt | None,
         default=None,
+        metavar="N",
         help="a smoke run: one epoch of so many batches of each split, the features of no others",
+    )
+    parser.add_argument("--preprocess", type=Preprocess, help="preprocess, the numbers of the signal path")
+    for section in ("preprocess", "trainer"):
+        (parser.groups or {})[section].add_argument(
+            f"--{section}.help", action=SectionHelp, help="explain these options"
+        )
+    training = parser.add_argument_group("training (avzoo fit)", name="training")
+    training.add_argument(
+        "--monitor",
+        type=str,
+        default="val_loss",
+        metavar="NAME",
+        help="what the best checkpoint is chosen by: a figure of metrics.csv, on validation",
+    )
+    training.add_argument(
+        "--init_from",
+        type=list[str] | None,
+        default=None,
+        metavar="[MODEL,...]",
+        help="start from models' weights: names of `avzoo list`, recipes trained here, bundles' folders, .ckpt files",
+    )
+    training.add_argument(
+        "--resume",
+        type=bool,
+        default=True,
+        help="go on with the newest run of this recipe that is not finished; false starts anew",
+    )
+    training.add_argument(
+        "--save_every",
+        type=PositiveInt,
+        default=1000,
+        metavar="STEPS",
+        help="steps between checkpoints within an epoch",
+    )
+    training.add_argument(
+        "--track", type=Track, default="csv", help="where to log beside metrics.csv, in the run's folder"
+    )
+    training.add_argument(
+        "--keep_best",
+        type=PositiveInt,
+        default=1,
+        metavar="N",
+        help="how many of the best checkpoints to keep; best.ckpt is the best",
     )
     parser.set_defaults({"trainer.enable_model_summary": False})  # `Progress` has a line

@@ -29,15 +29,16 @@ class Progress(ProgressBar):
     """Rows and a bar; Lightning tells it when it is not the first process.
 
     Args:
-        monitor: The metric that a row shows beside the losses.
+        monitor: The metric that "best" goes by, shown beside the losses and the accuracy.
+        repeats: Lightning's epochs in one that is shown.
 
     Attributes:
         run: What trains, for the headline; empty if it leaves nothing.
     """
 
-    def __init__(self, monitor: str) -> None:
+    def __init__(self, monitor: str, repeats: int = 1) -> None:
         super().__init__()
-        self.monitor, self.run = monitor, ""
+        self.monitor, self.repeats, self.run = monitor, repeats, ""
         self._enabled = True
         self._bar: tqdm[Any] | None = None
         self._columns: list[str] = []
@@ -84,25 +85,36 @@ class Progress(ProgressBar):
         """Say what begins."""
         weights = sum(parameter.numel() for parameter in pl_module.parameters())
         learned = sum(parameter.numel() for parameter in pl_module.parameters() if parameter.requires_grad)
-        last = max(trainer.max_epochs or 0, 0)
+        last = max(trainer.max_epochs or 0, 0) // self.repeats
         epochs = {0: "epochs", 1: "1 epoch"}.get(last, f"{last} epochs")
+        often = f" (all of the data {self.repeats} times)" if self.repeats > 1 else ""
         self.print(
             (f"{self.run}: " if self.run else "")
             + f"{type(pl_module).__name__}, {_millions(weights)} weights"
             + (f" ({_millions(learned)} of them trained)" if learned < weights else "")
-            + f", {epochs} of {trainer.num_training_batches} batches, {_devices(trainer)}, {trainer.precision}"
+            + f", {epochs} of {trainer.num_training_batches * self.repeats} batches{often}"
+            + f", {_devices(trainer)}, {trainer.precision}"
         )
         best = next((callback for callback in trainer.callbacks if isinstance(callback, Best)), None)  # type: ignore[attr-defined]
         score = best.best_model_score if best else None
         self._best = None if score is None else float(score)
         self._open("", trainer.estimated_stepping_batches, trainer.global_step)
-        self.on_train_epoch_start(trainer, pl_module)  # Lightning leaves it out where a run goes on within an epoch
+        self._begin(trainer)  # also where a run goes on within an epoch
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Begin to count."""
+        if trainer.current_epoch % self.repeats == 0:
+            self._begin(trainer)
+
+    def _begin(self, trainer: Trainer) -> None:
         self._begun = self._stepped = time.monotonic()
         self._rows, self._validated = 0, False
-        self._describe(f"epoch {_epoch(trainer)}")
+        self._describe(f"epoch {self._epoch(trainer)}")
+
+    def _epoch(self, trainer: Trainer) -> str:
+        """From 1: `3/24`."""
+        last = max(trainer.max_epochs or 0, 0) // self.repeats
+        return f"{trainer.current_epoch // self.repeats + 1}" + (f"/{last}" if last else "")
 
     def on_train_batch_end(
         self,
@@ -136,12 +148,15 @@ class Progress(ProgressBar):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """A row."""
+        if (trainer.current_epoch + 1) % self.repeats:
+            return
         seen = trainer.callback_metrics
-        columns = [name for name in dict.fromkeys(("train_loss", "val_loss", self.monitor)) if name in seen]
+        wanted = dict.fromkeys(("train_loss", "val_loss", "val_segment_accuracy", self.monitor))
+        columns = [name for name in wanted if name in seen]
         if columns != self._columns:  # validation may come some epochs later
             self._columns = columns
             self.print("epoch  " + "  ".join(f"{name:>10}" for name in [*self._columns, f"{_unit(trainer)}/s"]))
-        cells = [f"{_epoch(trainer):>5}"]
+        cells = [f"{self._epoch(trainer):>5}"]
         for name in self._columns:
             known = self._validated or not name.startswith("val_")
             cells.append(f"{f'{float(seen[name]):.4f}' if known else '':>{max(10, len(name))}}")
@@ -176,7 +191,7 @@ class Progress(ProgressBar):
         if trainer.state.fn == "validate":
             self._open("validation", sum(trainer.num_val_batches))
         elif not trainer.sanity_checking:
-            self._describe(f"epoch {_epoch(trainer)}, validation")
+            self._describe(f"epoch {self._epoch(trainer)}, validation")
 
     def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Count."""
@@ -188,7 +203,7 @@ class Progress(ProgressBar):
         if trainer.state.fn == "validate":
             self._close()
         elif not trainer.sanity_checking:
-            self._describe(f"epoch {_epoch(trainer)}")
+            self._describe(f"epoch {self._epoch(trainer)}")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """A bar."""
@@ -202,12 +217,6 @@ class Progress(ProgressBar):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """The end."""
         self._close()
-
-
-def _epoch(trainer: Trainer) -> str:
-    """From 1: `3/24`."""
-    last = f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else ""
-    return f"{trainer.current_epoch + 1}{last}"
 
 
 def _rows(batch: Any) -> int:

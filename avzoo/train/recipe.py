@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-import inspect
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
-from lightning import LightningDataModule, LightningModule
-from lightning.pytorch.cli import LightningArgumentParser
 
 from avzoo.errors import AvzooError, DataNotFoundError, did_you_mean
 from avzoo.registry import asset
@@ -24,6 +20,11 @@ LINKED = {
     ("data", "preprocess"): "set the top-level `preprocess`, which model and data share",
     ("data", "seed"): "set the top-level `seed_everything`",
 }
+
+
+def recipes() -> list[str]:
+    """The names of the package's recipes."""
+    return sorted(file.stem for file in asset("recipes").glob("*.yaml"))
 
 
 def read_recipe(text: str) -> Any:
@@ -55,12 +56,17 @@ def complete(arguments: Sequence[str]) -> list[str]:
 
     Raises:
         AvzooError: If something is set by hand that is wired from elsewhere.
-        DataNotFoundError: If a checkpoint has no recipe beside it.
+        DataNotFoundError: If there is no such recipe, or a checkpoint has none beside it.
     """
     found = [part for word in arguments for part in _split(word)]
     for index, word in enumerate(found[:-1]):
         path = found[index + 1]
-        if word == "--config" and not Path(path).exists() and asset(path).exists():
+        if word == "--config" and "://" not in path and not Path(path).exists():
+            if not asset(path).exists():
+                near = did_you_mean(Path(path).stem, recipes())
+                raise DataNotFoundError(
+                    f"{path}: there is no such recipe{near} (a file, or recipes/NAME.yaml, see `avzoo fit --help`)"
+                )
             found[index + 1] = str(asset(path))
     if found and found[0] in ("validate", "test") and "--config" not in found and "--ckpt_path" in found[:-1]:
         checkpoint = Path(found[found.index("--ckpt_path") + 1])
@@ -102,7 +108,10 @@ def check_links(arguments: Sequence[str]) -> None:
             raise AvzooError(f"{match.group()} cannot be set by hand: {LINKED[match.group(1), match.group(2)]}")
     for word, path in pairwise(arguments):
         if word == "--config" and Path(path).is_file():
-            recipe = read_recipe(Path(path).read_text(encoding="utf-8"))
+            try:
+                recipe = read_recipe(Path(path).read_text(encoding="utf-8"))
+            except yaml.YAMLError as error:
+                raise AvzooError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
             for section, key in _given(recipe):
                 if (section, key) in LINKED:
                     raise AvzooError(f"{path}: {section}.{key} cannot be set by hand: {LINKED[section, key]}")
@@ -114,38 +123,3 @@ def _given(recipe: Any) -> Iterator[tuple[str, str]]:
         init_args = options.get("init_args") if isinstance(options, dict) else None
         for key in init_args if isinstance(init_args, dict) else ():
             yield section, key
-
-
-class RecipeParser(LightningArgumentParser):
-    """Lightning's parser; a misspelt key is named, with the nearest one."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """End with a message."""
-        inner = re.search(r"there is no option '.*", message)  # what this said of a part
-        unknown = re.search(r"(?:Option|accept option) '([^']+)'|unrecognized arguments: --([\w.]+)", message)
-        if inner:
-            message = inner.group()
-        elif unknown:
-            given = unknown.group(1) or unknown.group(2)
-            nearest = did_you_mean(given, self._names()) or did_you_mean(given.rpartition(".")[2], self._names())
-            message = f"there is no option {given!r}{nearest}"
-        super().error(message, ex)
-
-    def _names(self) -> list[str]:
-        """All options, with and without the section before them, those of models and data included."""
-        names = {action.dest for action in self._actions}
-        for action in self._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                names |= {name for parser in action.choices.values() for name in parser._names()}
-        for kind in (LightningModule, LightningDataModule):
-            for heir in _heirs(kind):
-                names |= set(inspect.signature(heir).parameters)
-        return sorted(names | {name.rpartition(".")[2] for name in names})
-
-
-def _heirs(kind: type) -> Iterator[type]:
-    heirs: list[type] = kind.__subclasses__()
-    for heir in heirs:
-        if heir.__module__.startswith("avzoo."):
-            yield heir
-        yield from _heirs(heir)

@@ -2,7 +2,7 @@
 
 A checkpoint is taken at the door of a training step, when nothing is half done: counters, averages, schedules and the
 random numbers of every process are those that the step begins with, and it is the first thing to happen afterwards.
-One is taken before the last step of each epoch, so that the validation behind it can be left at any moment.
+One is taken before the last step ahead of each validation, which can then be left at any moment.
 The order of the data needs no state: it comes from seed and epoch, see `avzoo.data.base.Shares`.
 """
 
@@ -43,7 +43,7 @@ class Resumable(Checkpoint):
 
     Args:
         run: The run's folder, and where it goes on.
-        save_every: Steps within an epoch between two checkpoints; the last step of each begins with one anyway.
+        save_every: Batches between two checkpoints; the last step ahead of a validation begins with one anyway.
     """
 
     def __init__(self, run: Run, save_every: int) -> None:
@@ -80,10 +80,11 @@ class Resumable(Checkpoint):
             trainer.fit_loop._restarting = False  # or a plateau at the end of this epoch would not lower the rate
             return
         stopping = trainer.strategy.reduce_boolean_decision(self._flag.raised, all=False)
-        first, last = batch_idx == 0, batch_idx + 1 == trainer.num_training_batches
-        fresh = trainer.fit_loop.epoch_loop.total_batch_idx == 0
+        first, done = batch_idx == 0, trainer.fit_loop.epoch_loop.total_batch_idx
+        validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+        last = validated and batch_idx + trainer.accumulate_grad_batches >= trainer.num_training_batches
         knows = _knows_its_place(trainer.train_dataloader)
-        due = last or (batch_idx % self.save_every == 0 and not first) if knows else first and not fresh
+        due = last or (done > 0 and (done % self.save_every == 0 if knows else first))
         whole = batch_idx % trainer.accumulate_grad_batches == 0  # or gradients are half summed
         if whole and (due or stopping) and (first or knows):
             self._at_door = True
@@ -120,7 +121,7 @@ class Resumable(Checkpoint):
         """Let the same command go on in this folder."""
         if isinstance(exception, Stopped) and trainer.is_global_zero:
             after = f" after {trainer.global_step} steps" if self._flag.asked else ""
-            print(f"stopped by a signal{after}; the same command goes on", flush=True)
+            exception.say(after)
         self._flag.asked = False
         self.run.release()
 
@@ -135,6 +136,7 @@ class Resumable(Checkpoint):
         checkpoint["avzoo_resume"] = {
             "processes": _gather(_random_numbers(trainer) | {"sums": _sums(trainer) if self._at_door else {}}),
             "batches_that_stepped": loops["epoch_loop.state_dict"]["_batches_that_stepped"],
+            "ended_early": trainer.should_stop,
         }
         if self._at_door:
             progress = loops["epoch_loop.batch_progress"]
@@ -143,9 +145,10 @@ class Resumable(Checkpoint):
             progress["is_last_batch"] = False
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        """Remember what the first step needs."""
+        """Remember what the first step needs, and whether there is to be none."""
         if trainer.state.fn == "fit":
-            self._resumed = checkpoint.get("avzoo_resume")
+            self._resumed = resumed = checkpoint.get("avzoo_resume")
+            trainer.should_stop = bool(resumed and resumed.get("ended_early"))  # which Lightning forgets
 
     @staticmethod
     def _restore_random_numbers(trainer: Trainer, states: list[dict[str, Any]]) -> None:

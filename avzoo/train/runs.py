@@ -12,10 +12,13 @@ runs/<recipe>/version_0/recipe.yaml            as resolved: what "the same comma
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +58,10 @@ class Run:
 
     def acquire(self) -> bool:
         """Become the one process that trains here; false if another one does."""
-        lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o644)
+        except FileNotFoundError:  # it came to its end, and was removed, just now
+            return False
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -71,15 +77,14 @@ class Run:
     @property
     def job(self) -> str:
         """The number of the Slurm job that trained here last; empty if it was none."""
-        lock = self.folder / "lock"
-        return lock.read_text(encoding="utf-8") if lock.exists() else ""
+        return _read(self.folder / "lock")
 
     def release(self) -> None:
         """Let others train here; of a run that came to nothing no folder stays."""
         if self._lock is None:
             return
         if {path.name for path in self.folder.iterdir()} <= {"lock", "recipe.yaml"}:
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self.folder, ignore_errors=True)  # another process may be looking at it
         os.close(self._lock)
         self._lock = None
 
@@ -91,12 +96,11 @@ class Run:
 
 def start(parent: Path, recipe: str) -> Run:
     """A new run in a folder that no other process has: `parent/version_<n>`."""
-    parent.mkdir(parents=True, exist_ok=True)
     number = 1 + max((_number(folder) for folder in parent.glob("version_*")), default=-1)
     while True:
         run = Run(parent / f"version_{number}")
         try:
-            run.folder.mkdir()  # only one process gets to make it
+            run.folder.mkdir(parents=True)  # only one process gets to make it
         except FileExistsError:
             number += 1
             continue
@@ -118,8 +122,7 @@ def unfinished(parent: Path, recipe: str) -> Run | None:
     """
     wanted, job = same(recipe), slurm.job()
     for run in sorted(map(Run, parent.glob("version_*")), key=lambda run: (run.job == job, _number(run.folder)))[::-1]:
-        file = run.folder / "recipe.yaml"
-        if not file.exists() or same(file.read_text(encoding="utf-8")) != wanted:
+        if same(_read(run.folder / "recipe.yaml")) != wanted:
             continue
         if (run.folder / "finished").exists() or (run.job != job and slurm.is_queued(run.job)) or not run.acquire():
             continue
@@ -128,6 +131,29 @@ def unfinished(parent: Path, recipe: str) -> Run | None:
             return run
         run.release()
     return None
+
+
+@contextlib.contextmanager
+def until_made(out: Path | None, recipe: str) -> Iterator[Run]:
+    """A run for one result, beside which it lies hidden: for the same command to go on with, gone once all is done.
+
+    Args:
+        out: Where the result goes in the end; None for a run that nobody goes on with.
+        recipe: What the same command is recognised by, YAML.
+    """
+    if out is None:
+        with tempfile.TemporaryDirectory() as scratch:
+            yield Run(Path(scratch))
+        return
+    parent = out.parent / ".training"
+    run = unfinished(parent, recipe) or start(parent, recipe)
+    try:
+        yield run
+        shutil.rmtree(run.checkpoints)
+    finally:
+        run.release()
+        with contextlib.suppress(OSError):  # others train there
+            parent.rmdir()
 
 
 def same(recipe: str) -> dict[str, Any]:
@@ -166,6 +192,14 @@ def is_whole(checkpoint: Path) -> bool:
             return archive.testzip() is None
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError):
         return False
+
+
+def _read(file: Path) -> str:
+    """A file's text, or none where it is not there, no longer or not yet."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
 
 
 def _number(folder: Path) -> int:

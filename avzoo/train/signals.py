@@ -7,16 +7,27 @@ is nothing to save, and the handler ends its process at once: features that are 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 
 AGAIN = 75  # EX_TEMPFAIL: run the same command again
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Stopped(SystemExit):
     """Training was asked to stop, and what it needs to go on is saved."""
+
+    _said = False
+
+    def say(self, after: str = "") -> None:
+        """Say so, once."""
+        if not self._said:
+            print(f"stopped by a signal{after}; the same command goes on", flush=True)
+        self._said = True
 
 
 class StopFlag:
@@ -32,9 +43,9 @@ class StopFlag:
         self._process = os.getpid()
 
     def install(self) -> None:
-        """Take the place of all other handlers, for as long as the process lives."""
+        """Take the place of all other handlers."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGUSR1):
+            for number in SIGNALS:
                 signal.signal(number, self._raise)
 
     def _raise(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what Python hands over
@@ -43,6 +54,22 @@ class StopFlag:
         self.raised = True
         if not self.asked:
             raise stop()
+
+
+@contextlib.contextmanager
+def heeded() -> Iterator[None]:
+    """Heed the signals in a block of one process, say so if one ends it, and give them back as they were."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    StopFlag().install()
+    try:
+        yield
+    except Stopped as stopped:
+        stopped.say()
+        raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def stop() -> Stopped:

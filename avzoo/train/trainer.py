@@ -26,7 +26,7 @@ class AvzooTrainer(Trainer):
         """Extract the features of all splits that are not cached yet.
 
         Args:
-            model: Not used.
+            model: The recipe's model, which this does not need.
             datamodule: Whose clips.
             part: One of n parts of the clips, as i/n, for a job array on a shared cache; "slurm" is that of the array's
                 task. Without it, whatever the parts left is extracted.
@@ -53,7 +53,7 @@ class AvzooTrainer(Trainer):
         """Pack all splits into tar shards, see docs/shards.md; a killed pack goes on, a finished one is left alone.
 
         Args:
-            model: Not used.
+            model: The recipe's model, which this does not need.
             datamodule: Whose clips.
             out: The folder of the shards.
             content: clips (the files as they are), frames (what the recipe looks at, decoded) or features.
