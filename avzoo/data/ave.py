@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
@@ -33,7 +33,7 @@ from torch.utils.data import Dataset
 from avzoo.data.base import BACKGROUND, Item, Split
 from avzoo.data.events import EventDataModule, EventSet, segment_labels
 from avzoo.errors import AnnotationError, AvzooError, ClassMismatchError, DataNotFoundError, did_you_mean
-from avzoo.preprocess import Batch, Preprocess
+from avzoo.preprocess import Batch
 
 # The official order: that of first appearance in AVE's Annotations.txt. Never join or split names by commas.
 AVE_CLASSES = (
@@ -59,27 +59,15 @@ class AVE(EventDataModule):
             are AVE's, else the order of first appearance in `Annotations.txt`.
         extra: Another folder in the same layout; the videos of its training list join the training split.
         features: Folder of the authors' feature files, read instead of the videos. The picture is `[lines, 10, 7, 7,
-            512]`, channels last, or vectors `[lines, 10, features]`.
+            512]`, channels last, or vectors `[lines, 10, features]`; it cannot be augmented, so `views` is 1.
         maps: What becomes of 7x7 maps: "mean" pools them to one vector a segment, "keep" hands out
             `[segments, 49, 512]` for a model with attention (4 GB of memory for all of AVE).
         noisy: Append the authors' 178 videos without any event to the training split, as their weakly supervised
             training does; with `features` only.
-        preprocess: The numbers of the signal path; on the command line the top-level `preprocess` sets them.
-        batch_size: Clips a step.
-        views: Views of a training clip, see `AVDataModule`; 1 with `features`, which cannot be augmented.
-        swap: Share of training clips with another clip's pictures or sound in their event, see `EventDataModule`.
-        reverse: Share of training clips that run backwards, second by second.
-        cache: Where features are kept; default `$AVZOO_CACHE`, else `~/.cache/avzoo`.
-        workers: Processes that extract features; 0 extracts in this process, None takes one per CPU core.
-        device: Where the backbones run while extracting.
-        on_missing_audio: What to do with a clip without sound: "error" or "silence".
-        on_damage: What to do with a clip that is cut short: "error" or "pad".
-        on_missing: What to do with videos that are gone or cannot be read: "error" lists them and stops, "skip" lists
-            them and goes on with the rest.
-        seed: Of the order of training.
+        options: As of `EventDataModule` and `AVDataModule`.
 
     Raises:
-        AvzooError: If an option is not one of those above, or `noisy`, `maps` or `views` do not go with `features`.
+        AvzooError: If `splits` or `maps` is none of those above, or an option does not go with `features`.
     """
 
     def __init__(
@@ -92,38 +80,14 @@ class AVE(EventDataModule):
         features: Path | None = None,
         maps: Literal["mean", "keep"] = "mean",
         noisy: bool = False,
-        preprocess: Preprocess | Mapping[str, Any] | None = None,
-        batch_size: int = 64,
-        views: int = 1,
-        swap: float = 0.0,
-        reverse: float = 0.0,
-        cache: Path | None = None,
-        workers: int | None = None,
-        device: str = "cpu",
-        on_missing_audio: Literal["error", "silence"] = "error",
-        on_damage: Literal["error", "pad"] = "error",
-        on_missing: Literal["error", "skip"] = "error",
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            preprocess,
-            batch_size=batch_size,
-            views=views,
-            swap=swap,
-            reverse=reverse,
-            cache=cache,
-            workers=workers,
-            device=device,
-            on_missing_audio=on_missing_audio,
-            on_damage=on_damage,
-            on_missing=on_missing,
-            seed=seed,
-        )
+        super().__init__(**options)
         if splits not in ("lists", "orders") or maps not in ("mean", "keep"):
             raise AvzooError(f'splits={splits!r}, maps={maps!r}: expected "lists" or "orders", and "mean" or "keep"')
         if features is None and (noisy or maps == "keep"):
             raise AvzooError("noisy and maps are about the authors' feature files: give their folder as `features`")
-        if features is not None and (views > 1 or extra is not None):
+        if features is not None and (self.views > 1 or extra is not None):
             raise AvzooError("views and extra need videos; the authors' features are as they are")
         self.root, self.splits, self.maps, self.noisy = Path(root), splits, maps, noisy
         self.features = None if features is None else Path(features)

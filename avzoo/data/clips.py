@@ -19,10 +19,8 @@ from tqdm import tqdm
 from avzoo.clip import probe
 from avzoo.data.base import BACKGROUND, Item, Split
 from avzoo.data.clip_table import ClipRow, assign_splits, read_clips, shared_groups
-from avzoo.data.scenes import Crop, Examples
 from avzoo.data.windows import Window, WindowDataModule
 from avzoo.errors import AnnotationError, AvzooError, ClassMismatchError, DataNotFoundError, MediaError, did_you_mean
-from avzoo.preprocess import Preprocess
 
 Task = Literal["auto", "scenes", "events"]
 
@@ -36,23 +34,10 @@ class Clips(WindowDataModule):
             class: what no row covers, and what is labelled `background`. A row without start and end is then an event
             from a file's beginning to its end. "auto" takes events where a row has start and end.
         val_fraction: Share of the training clips (of groups, where there are any) that is held back for validation,
-            where nothing is declared to be validation; see `assign_splits`. There is no test split but a declared one.
+            where nothing is declared to be validation, whatever the seed; see `assign_splits`. There is no test split
+            but a declared one.
         classes: Label order; default alphabetical. For events the background is appended if it is not there.
-        preprocess: The numbers of the signal path; on the command line the top-level `preprocess` sets them.
-        examples: Of scenes: what training takes, see `SceneDataModule`.
-        crop: Of scenes: where a second may begin, see `SceneDataModule`.
-        streams: Of scenes: 2 for mixup, see `SceneDataModule`.
-        swap: Of events: share of training clips with another clip's pictures or sound, see `EventDataModule`.
-        reverse: Of events: share of training clips that run backwards.
-        batch_size: Windows, seconds or pairs a step.
-        views: Views of a training picture, see `AVDataModule`.
-        cache: Where features are kept; default `$AVZOO_CACHE`, else `~/.cache/avzoo`.
-        workers: Processes that extract features; 0 uses this one, None takes one per CPU core.
-        device: Where the backbones run while extracting.
-        on_missing_audio: What to do with a clip without sound: "error" or "silence".
-        on_damage: What to do with a clip that is cut short: "error" or "pad".
-        on_missing: What to do with clips that are not on disk or cannot be read: "error" or "skip".
-        seed: Of the order of training; the split does not depend on it.
+        options: As of `WindowDataModule` and `AVDataModule`.
 
     Raises:
         AvzooError: If an option is not one of those above, or is of the other task.
@@ -69,34 +54,9 @@ class Clips(WindowDataModule):
         task: Task = "auto",
         val_fraction: float = 0.2,
         classes: Sequence[str] | None = None,
-        preprocess: Preprocess | Mapping[str, Any] | None = None,
-        examples: Examples = "clip",
-        crop: Crop = "picture",
-        streams: int = 1,
-        swap: float = 0.0,
-        reverse: float = 0.0,
-        batch_size: int = 32,
-        views: int = 1,
-        cache: Path | None = None,
-        workers: int | None = None,
-        device: str = "cpu",
-        on_missing_audio: Literal["error", "silence"] = "error",
-        on_damage: Literal["error", "pad"] = "error",
-        on_missing: Literal["error", "skip"] = "error",
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            preprocess,
-            batch_size=batch_size,
-            views=views,
-            cache=cache,
-            workers=workers,
-            device=device,
-            on_missing_audio=on_missing_audio,
-            on_damage=on_damage,
-            on_missing=on_missing,
-            seed=seed,
-        )
+        super().__init__(**options)
         if task not in ("auto", "scenes", "events") or not 0 < val_fraction < 1:
             raise AvzooError(
                 f'task={task!r}, val_fraction={val_fraction}: expected "auto", "scenes" or "events", and a share'
@@ -104,10 +64,6 @@ class Clips(WindowDataModule):
             )
         self.root, self.val_fraction = Path(root), val_fraction
         self._given_task, self._given_classes = task, classes
-        self.options = {
-            "scenes": {"examples": examples, "crop": crop, "streams": streams},
-            "events": {"swap": swap, "reverse": reverse},
-        }
 
     @functools.cached_property
     def rows(self) -> list[ClipRow]:

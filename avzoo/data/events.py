@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -181,19 +180,10 @@ class EventDataModule(AVDataModule):
     """Clips with an event in them, all of whose features are held in memory.
 
     Args:
-        preprocess: See `AVDataModule`, as for all that is not listed here.
         swap: Share of the training clips that, in the seconds of their event, show the pictures of another clip's event
             of the same class; half as many sound like another one. Labels stay true, and new pairs arise every epoch.
         reverse: Share of the training clips that run backwards, second by second.
-        batch_size: See `AVDataModule`.
-        views: See `AVDataModule`.
-        cache: See `AVDataModule`.
-        workers: See `AVDataModule`.
-        device: See `AVDataModule`.
-        on_missing_audio: See `AVDataModule`.
-        on_damage: See `AVDataModule`.
-        on_missing: See `AVDataModule`.
-        seed: See `AVDataModule`.
+        options: As of `AVDataModule`, as all that is not listed here.
     """
 
     task = "events"
@@ -202,30 +192,13 @@ class EventDataModule(AVDataModule):
         self,
         preprocess: Preprocess | Mapping[str, Any] | None = None,
         *,
-        swap: float = 0.0,
-        reverse: float = 0.0,
         batch_size: int = 64,
         views: int = 1,
-        cache: Path | None = None,
-        workers: int | None = None,
-        device: str = "cpu",
-        on_missing_audio: Literal["error", "silence"] = "error",
-        on_damage: Literal["error", "pad"] = "error",
-        on_missing: Literal["error", "skip"] = "error",
-        seed: int = 0,
+        swap: float = 0.0,
+        reverse: float = 0.0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            preprocess,
-            batch_size=batch_size,
-            views=views,
-            cache=cache,
-            workers=workers,
-            device=device,
-            on_missing_audio=on_missing_audio,
-            on_damage=on_damage,
-            on_missing=on_missing,
-            seed=seed,
-        )
+        super().__init__(preprocess, batch_size=batch_size, views=views, **options)
         self.swap, self.reverse = swap, reverse
 
     def dataset(self, split: Split, items: Sequence[Item]) -> EventSet:

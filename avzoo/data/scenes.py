@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -173,22 +172,14 @@ class SceneDataModule(AVDataModule):
     """Clips of scenes.
 
     Args:
-        preprocess: See `AVDataModule`, as for all that is not listed here.
         examples: What training takes: "clip", the whole of it; "second", of each clip a random one per epoch, sound and
             pictures in step (gammatone); "pair", every window of sound with the picture of its second (scalogram).
             Validation and test always take whole clips.
         crop: Where a "second" may begin: "picture", with any picture but those of the last second, "column", anywhere
             in the sound (for the sound alone), or "legacy", in its first 0.28 s, as the code of SECRNNFusion has it.
         streams: Independently shuffled streams of training rows that a batch joins; 2 is what mixup wants.
-        batch_size: See `AVDataModule`.
-        views: See `AVDataModule`.
-        cache: See `AVDataModule`.
-        workers: See `AVDataModule`.
-        device: See `AVDataModule`.
-        on_missing_audio: See `AVDataModule`.
-        on_damage: See `AVDataModule`.
-        on_missing: See `AVDataModule`.
-        seed: See `AVDataModule`.
+        batch_size: Clips, seconds or pairs a step, of all processes together.
+        options: As of `AVDataModule`, as all that is not listed here.
 
     Raises:
         AvzooError: If an option does not go with the signal path.
@@ -205,26 +196,9 @@ class SceneDataModule(AVDataModule):
         streams: int = 1,
         batch_size: int = 32,
         views: int = 1,
-        cache: Path | None = None,
-        workers: int | None = None,
-        device: str = "cpu",
-        on_missing_audio: Literal["error", "silence"] = "error",
-        on_damage: Literal["error", "pad"] = "error",
-        on_missing: Literal["error", "skip"] = "error",
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            preprocess,
-            batch_size=batch_size,
-            views=views,
-            cache=cache,
-            workers=workers,
-            device=device,
-            on_missing_audio=on_missing_audio,
-            on_damage=on_damage,
-            on_missing=on_missing,
-            seed=seed,
-        )
+        super().__init__(preprocess, batch_size=batch_size, views=views, **options)
         heard = self.preprocess.audio_kind
         fitting = {"second": ("gammatone",), "pair": ("scalogram", "fbank")}.get(examples, (heard,))
         if heard not in fitting or self.preprocess.visual_kind == "segment":

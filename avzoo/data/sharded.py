@@ -9,10 +9,10 @@ from __future__ import annotations
 import functools
 import json
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from avzoo.data.base import Item, Split, Task
 from avzoo.data.column import Column
 from avzoo.data.events import EventSet
 from avzoo.data.features import FeatureCache, Modality, Source, View
-from avzoo.data.scenes import Crop, Examples, SceneSet
+from avzoo.data.scenes import SceneSet
 from avzoo.data.windows import Window, WindowDataModule
 from avzoo.errors import AvzooError, DataNotFoundError, MediaError
 from avzoo.preprocess import Batch, Preprocess
@@ -187,25 +187,11 @@ class Sharded(WindowDataModule):
     """A dataset in shards, of scenes or of events as they were packed.
 
     Args:
-        root: Its folder, or a URL: `s3://bucket/folder`, `gs://...`, `https://...`, whatever fsspec knows.
-        cache_size: GB that shards from a URL may take on this machine, see `avzoo.shards.Shards`.
+        root: Its folder, or a URL: `s3://bucket/folder`, `gs://...`, `https://...`, whatever fsspec knows. Of packed
+            features, `views` are at most as many as were packed.
+        cache_size: GB that shards from a URL may take in `cache`, see `avzoo.shards.Shards`.
         loaders: Processes that read batches ahead, for shards that are far away; the batches are the same.
-        preprocess: The numbers of the signal path, on which what was packed must not depend otherwise.
-        examples: Of scenes: what training takes, see `SceneDataModule`.
-        crop: Of scenes: where a second may begin, see `SceneDataModule`.
-        streams: Of scenes: 2 for mixup, see `SceneDataModule`.
-        swap: Of events: share of training clips with another clip's pictures or sound, see `EventDataModule`.
-        reverse: Of events: share of training clips that run backwards.
-        batch_size: Windows, seconds or pairs a step.
-        views: Views of a training picture, see `AVDataModule`; of features at most as many as were packed.
-        cache: Where features of clips and frames are kept, and what comes from a URL; default `$AVZOO_CACHE`, else
-            `~/.cache/avzoo`.
-        workers: Processes that extract features; 0 uses this one, None takes one per CPU core.
-        device: Where the backbones run while extracting.
-        on_missing_audio: What to do with a clip without sound: "error" or "silence".
-        on_damage: What to do with a clip that is cut short: "error" or "pad".
-        on_missing: What to do with clips that cannot be read: "error" or "skip".
-        seed: Of the order of training.
+        options: As of `WindowDataModule` and `AVDataModule`.
 
     Raises:
         DataNotFoundError: If there are no finished shards.
@@ -218,47 +204,19 @@ class Sharded(WindowDataModule):
         *,
         cache_size: float = 100.0,
         loaders: int = 0,
-        preprocess: Preprocess | Mapping[str, Any] | None = None,
-        examples: Examples = "clip",
-        crop: Crop = "picture",
-        streams: int = 1,
-        swap: float = 0.0,
-        reverse: float = 0.0,
-        batch_size: int = 32,
-        views: int = 1,
-        cache: Path | None = None,
-        workers: int | None = None,
-        device: str = "cpu",
-        on_missing_audio: Literal["error", "silence"] = "error",
-        on_damage: Literal["error", "pad"] = "error",
-        on_missing: Literal["error", "skip"] = "error",
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            preprocess,
-            batch_size=batch_size,
-            views=views,
-            cache=cache,
-            workers=workers,
-            device=device,
-            on_missing_audio=on_missing_audio,
-            on_damage=on_damage,
-            on_missing=on_missing,
-            seed=seed,
-        )
+        super().__init__(**options)
         self.root, self.loaders = root, loaders
-        self.options = {
-            "scenes": {"examples": examples, "crop": crop, "streams": streams},
-            "events": {"swap": swap, "reverse": reverse},
-        }
+        cache = options.get("cache")
         self._stored: dict[str, Any] = {
             "cache": cache and cache / "shards",
             "cache_size": round(cache_size * 1e9),
         }
         self._extracted: dict[str, Any] = {
             "folder": cache,
-            "on_missing_audio": on_missing_audio,
-            "on_damage": on_damage,
+            "on_missing_audio": self.cache.on_missing_audio,
+            "on_damage": self.cache.on_damage,
         }
 
     @functools.cached_property

@@ -15,7 +15,7 @@ from typing import Any
 
 from avzoo.data import rendering
 from avzoo.data.ave import AVE
-from avzoo.data.features import cache_folder
+from avzoo.files import cache_folder
 from avzoo.preprocess import Preprocess
 
 
@@ -31,14 +31,9 @@ class Synthetic(AVE):
         classes: Which of `rendering.CLASSES`; the background is appended. Default: the six that avemix has too.
         clip_seed: Another seed renders other clips.
         size: Edge of the picture, pixels.
-        preprocess: The numbers of the signal path; on the command line the top-level `preprocess` sets them.
-        batch_size: Clips a step.
-        views: Views of a training clip, see `AVDataModule`.
-        swap: Share of training clips with another clip's pictures or sound in their event, see `EventDataModule`.
-        reverse: Share of training clips that run backwards, second by second.
-        cache: Where features are kept; default `$AVZOO_CACHE`, else `~/.cache/avzoo`.
         workers: Processes that render and extract; 0 uses this one, None two for rendering and one per CPU core after.
-        seed: Of the order of training.
+
+    The other options are those of `AVE`, as far as clips without any damage need them.
     """
 
     def __init__(

@@ -13,12 +13,12 @@ alphabetical one. Any dataset of this layout is read alike, whatever its scenes.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from avzoo.data.base import Item, Split
-from avzoo.data.scenes import Crop, Examples, SceneDataModule
+from avzoo.data.scenes import SceneDataModule
 from avzoo.data.tau_lists import (
     TAU_CLASSES,
     Line,
@@ -30,7 +30,6 @@ from avzoo.data.tau_lists import (
     validation_split,
 )
 from avzoo.errors import AnnotationError, AvzooError, DataNotFoundError
-from avzoo.preprocess import Preprocess
 
 Validation = Literal["locations", "random", "test", "metadata"]
 
@@ -39,25 +38,12 @@ class TAU(SceneDataModule):
     """TAU, or any dataset in its layout.
 
     Args:
-        root: The folder.
+        root: The folder. A clip whose sound and video differ in length by more than 0.5 s is one that is cut short.
         val: What validation is: "locations", a tenth of the training list, no location on both sides; "random", a
             tenth of its clips (the paper of JointScalogramNet); "test", the test list itself (the code of
             SECRNNFusion: its figures are then chosen on the test split); or "metadata", what `metadata.csv` says.
         classes: Label order; default the official one, or for other scenes the alphabetical one of the training list.
-        preprocess: The numbers of the signal path; on the command line the top-level `preprocess` sets them.
-        examples: What training takes, see `SceneDataModule`.
-        crop: Where a second may begin, see `SceneDataModule`.
-        streams: 2 for mixup, see `SceneDataModule`.
-        batch_size: Clips, seconds or pairs a step.
-        views: Views of a training picture, see `AVDataModule`.
-        cache: Where features are kept; default `$AVZOO_CACHE`, else `~/.cache/avzoo`.
-        workers: Processes that extract features; 0 uses this one, None takes one per CPU core.
-        device: Where the backbones run while extracting.
-        on_missing_audio: What to do with a video that has no sound of its own either: "error" or "silence".
-        on_damage: What to do with a clip that is cut short, or whose sound and video differ in length by more than
-            0.5 s: "error" or "pad".
-        on_missing: What to do with clips that are not on disk or cannot be read: "error" or "skip".
-        seed: Of the order of training.
+        options: As of `SceneDataModule` and `AVDataModule`.
 
     Raises:
         DataNotFoundError: If a list, or with `on_missing="error"` a clip, is not there.
@@ -71,35 +57,9 @@ class TAU(SceneDataModule):
         *,
         val: Validation = "locations",
         classes: Sequence[str] | None = None,
-        preprocess: Preprocess | Mapping[str, Any] | None = None,
-        examples: Examples = "clip",
-        crop: Crop = "picture",
-        streams: int = 1,
-        batch_size: int = 32,
-        views: int = 1,
-        cache: Path | None = None,
-        workers: int | None = None,
-        device: str = "cpu",
-        on_missing_audio: Literal["error", "silence"] = "error",
-        on_damage: Literal["error", "pad"] = "error",
-        on_missing: Literal["error", "skip"] = "error",
-        seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            preprocess,
-            examples=examples,
-            crop=crop,
-            streams=streams,
-            batch_size=batch_size,
-            views=views,
-            cache=cache,
-            workers=workers,
-            device=device,
-            on_missing_audio=on_missing_audio,
-            on_damage=on_damage,
-            on_missing=on_missing,
-            seed=seed,
-        )
+        super().__init__(**options)
         if val not in ("locations", "random", "test", "metadata"):
             raise AvzooError(f'val={val!r}: expected "locations", "random", "test" or "metadata"')
         self.root, self.val = Path(root), val

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 from avzoo.data.base import AVDataModule, Item, Split, Task
 from avzoo.data.events import EventDataModule, EventSet
 from avzoo.data.features import Source
-from avzoo.data.scenes import SceneDataModule
+from avzoo.data.scenes import Crop, Examples, SceneDataModule
 from avzoo.errors import AvzooError
 from avzoo.preprocess import Batch, Preprocess
 
@@ -40,12 +41,39 @@ class Window(Item):
 class WindowDataModule(AVDataModule):
     """A dataset of windows, whose rows say whether they are scenes or events.
 
-    A subclass sets `options` to the arguments of both; those of the other task have to be left at their default.
+    The options of the other task have to be left at their default.
+
+    Args:
+        examples: Of scenes: what training takes, see `SceneDataModule`.
+        crop: Of scenes: where a second may begin, see `SceneDataModule`.
+        streams: Of scenes: 2 for mixup, see `SceneDataModule`.
+        swap: Of events: share of training clips with another clip's pictures or sound, see `EventDataModule`.
+        reverse: Of events: share of training clips that run backwards.
+        batch_size: Windows, seconds or pairs a step, of all processes together.
+        options: As of `AVDataModule`, as all that is not listed here.
     """
 
     root: Any
-    options: dict[Task, dict[str, Any]]
     remedies: ClassVar[dict[Task, str]] = {}  # what to do, if anything, about being read as this
+
+    def __init__(
+        self,
+        preprocess: Preprocess | Mapping[str, Any] | None = None,
+        *,
+        examples: Examples = "clip",
+        crop: Crop = "picture",
+        streams: int = 1,
+        swap: float = 0.0,
+        reverse: float = 0.0,
+        batch_size: int = 32,
+        views: int = 1,
+        **options: Any,
+    ) -> None:
+        super().__init__(preprocess, batch_size=batch_size, views=views, **options)
+        self.options: dict[Task, dict[str, Any]] = {
+            "scenes": {"examples": examples, "crop": crop, "streams": streams},
+            "events": {"swap": swap, "reverse": reverse},
+        }
 
     @property
     def streams(self) -> int:
@@ -55,9 +83,9 @@ class WindowDataModule(AVDataModule):
 
     def check_options(self) -> None:
         """Refuse options of the other task, which would do nothing."""
-        neutral = {"examples": "clip", "crop": "picture", "streams": 1, "swap": 0.0, "reverse": 0.0}
+        known = inspect.signature(WindowDataModule).parameters
         for name, value in self.options["scenes" if self.task == "events" else "events"].items():
-            if value != neutral[name]:
+            if value != known[name].default:
                 raise AvzooError(
                     f"{name}={value!r} is not for {self.task}, as which {self.root} is read:"
                     f" {self.remedies.get(self.task, '')}leave it out"
