@@ -3,16 +3,14 @@
 A small residual network, trained here by `recipes/audio-encoder.yaml`: distilled from YAMNet (AudioSet; Apache-2.0,
 Google) and taught the sounds of avemix by name, on crops that were mixed, filtered and shifted at random (see
 `avzoo.models.distillation`). None of YAMNet's weights are in it. The trained weights are
-`avzoo/weights/audio-encoder.safetensors`, written by `export` in half precision.
+`avzoo/weights/audio-encoder.safetensors`, written by that module's `export_encoder` in half precision.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from avzoo.audio import log_mel, mel_bank
@@ -92,6 +90,7 @@ class AudioEncoder(nn.Module):
         dim: Features per segment.
         widths: Channels of the stem and of the stages after it; each halves both axes.
 
+    >>> import torch
     >>> AudioEncoder()(torch.zeros(2, 1, 64, 96)).shape
     torch.Size([2, 128])
     """
@@ -117,26 +116,3 @@ class AudioEncoder(nn.Module):
         x = self.blocks(self.stem(x))
         embedding: Tensor = self.scale(self.embed(x.mean((2, 3))))
         return embedding
-
-
-def export(checkpoint: Path, path: Path) -> None:
-    """Write the encoder of a training checkpoint as half-precision safetensors, without the heads that trained it.
-
-    Args:
-        checkpoint: A `.ckpt` of `AudioDistillation`; loaded with `weights_only`.
-        path: The safetensors file to write.
-
-    Raises:
-        AvzooError: If the checkpoint holds no encoder.
-    """
-    from safetensors.torch import save_file
-
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    encoder = {key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")}
-    if encoder.keys() != AudioEncoder().state_dict().keys():
-        raise AvzooError(
-            f"{checkpoint}: not a checkpoint of AudioDistillation, its encoder has keys {list(encoder)[:3]}"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in encoder.items()}
-    save_file(half, path)

@@ -11,10 +11,10 @@ import soundfile
 import torch
 
 from avzoo import cli
-from avzoo.audio_encoder import FRONT_END, AudioEncoder, export, spectrogram
+from avzoo.audio_encoder import FRONT_END, AudioEncoder, spectrogram
 from avzoo.data.sounds_pool import SoundPool, _room
 from avzoo.errors import AvzooError, DataNotFoundError
-from avzoo.models.distillation import AudioDistillation, YAMNet, _mask
+from avzoo.models.distillation import AudioDistillation, YAMNet, _mask, export_encoder
 
 SHARED = Path(__file__).parents[2] / "shared"
 CLASSES = ["background", "high", "low"]
@@ -193,7 +193,7 @@ def test_training_learns_and_only_the_encoder_is_exported(
     assert not [key for key in model.state_dict() if "teacher" in key]
 
     trainer.save_checkpoint(tmp_path / "best.ckpt", weights_only=True)
-    export(tmp_path / "best.ckpt", tmp_path / "weights" / "encoder.safetensors")
+    export_encoder(tmp_path / "best.ckpt", tmp_path / "weights" / "encoder.safetensors")
     stored = load_file(tmp_path / "weights" / "encoder.safetensors")
     half = AudioEncoder()
     half.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in stored.items()})
@@ -201,9 +201,17 @@ def test_training_learns_and_only_the_encoder_is_exported(
     mel = fixed.mel
     with torch.no_grad():
         torch.testing.assert_close(half.eval()(mel), model.encoder.eval()(mel), atol=0.05, rtol=0.05)
-    torch.save({"state_dict": {"other": torch.zeros(1)}}, tmp_path / "other.ckpt")
-    with pytest.raises(AvzooError, match="not a checkpoint"):
-        export(tmp_path / "other.ckpt", tmp_path / "no.safetensors")
+
+
+def test_export_refuses_what_is_no_checkpoint_of_it(tmp_path: Path) -> None:
+    file, out = tmp_path / "a.ckpt", tmp_path / "no.safetensors"
+    with pytest.raises(DataNotFoundError, match=r"a\.ckpt"):
+        export_encoder(file, out)
+    for content in ({"state_dict": {"other": torch.zeros(1)}}, {"epoch": 1}, Path("a")):
+        torch.save(content, file)
+        with pytest.raises(AvzooError, match="not a checkpoint of AudioDistillation"):
+            export_encoder(file, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="YAMNet's weights are not in the repository")
@@ -227,5 +235,5 @@ def test_the_recipe_trains_by_the_command_line(
     options = [word for key, value in {**small, **data}.items() for word in (f"--{key}", str(value))]
     cli.main(["fit", "--config", "recipes/audio-encoder.yaml", *options])  # the one in the package: none lies here
     best = tmp_path / "runs" / "audio-encoder" / "version_0" / "checkpoints" / "best.ckpt"
-    export(best, tmp_path / "encoder.safetensors")
+    export_encoder(best, tmp_path / "encoder.safetensors")
     assert (tmp_path / "encoder.safetensors").stat().st_size > 1_000_000

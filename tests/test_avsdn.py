@@ -612,6 +612,25 @@ def test_the_first_difference_of_two_label_orders_is_named() -> None:
         model.check_classes(["a", "b", "c", "background", "d"])
 
 
+class Labelled(L.LightningDataModule):
+    classes = FEW
+
+    def __init__(self, **facts: str) -> None:
+        super().__init__()
+        vars(self).update(facts)
+
+
+def test_data_of_the_other_task_are_refused_before_they_reach_the_loss() -> None:
+    model = small()
+    model.trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    model.trainer.datamodule = Labelled(task="scenes")
+    with pytest.raises(AvzooError, match="AVSDN is a model of events, Labelled is data of scenes: choose a model of"):
+        model.setup("fit")
+    for data in (Labelled(task="events"), Labelled()):  # somebody else's data need not say
+        model.trainer.datamodule = data
+        model.setup("fit")
+
+
 def test_classes_round_trip_by_name() -> None:
     model = AVSDN(tuple(FEW), **SMALL)
     again = AVSDN(**json.loads(json.dumps(dict(model.hparams))))

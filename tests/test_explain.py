@@ -230,12 +230,14 @@ def test_every_window_is_decoded_once(clip: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_model_in_training_is_asked_in_eval_mode_and_left_as_it_was(clip: Path) -> None:
     model = eye().train()
+    model.held = torch.nn.Dropout().eval()  # as fine-tuning holds what is frozen
     modes: list[bool] = []
     model.register_forward_pre_hook(lambda part, _: modes.append(part.training))
     explain(clip, model)
     assert modes
     assert not any(modes)
     assert model.training
+    assert not model.held.training
     assert all(parameter.grad is None for parameter in model.parameters())
 
 

@@ -20,6 +20,7 @@ from avzoo import cli, hub, plot
 from avzoo.clip import Clip, read_clip
 from avzoo.errors import AvzooError, DataNotFoundError, MediaError
 from avzoo.models import AVSDN
+from avzoo.plot import timeline
 from avzoo.prediction import Prediction
 from avzoo.preprocess import Preprocessor, Sample, read_window
 
@@ -183,8 +184,10 @@ def test_a_model_in_training_answers_in_eval_mode(tmp_path: Path) -> None:
     network._preprocessor = lambda *_, **__: Sample(torch.zeros(10, 128), torch.zeros(10, 2048))  # type: ignore[assignment]
     network._preprocessor.device = network.device  # type: ignore[union-attr]
     network.train()
+    network.decoder.eval()  # as fine-tuning holds what is frozen
     avzoo.predict(light(tmp_path / "a.mp4", 10, set()), network)
     assert network.training
+    assert not network.decoder.training
 
 
 def test_damage_that_was_padded_is_said(model: Brightness, tmp_path: Path) -> None:
@@ -236,9 +239,9 @@ def test_a_plot_of_a_long_video_reads_it_in_windows(
 ) -> None:
     answer = avzoo.predict(light(tmp_path / "a.mp4", 75, {40}), model)
     windows: list[float] = []
-    read = plot.read_clip
-    monkeypatch.setattr(plot, "read_clip", lambda *a, **k: windows.append(k["seconds"]) or read(*a, **k))
-    plot.timeline(answer, tmp_path / "a.png")
+    read = timeline.read_clip
+    monkeypatch.setattr(timeline, "read_clip", lambda *a, **k: windows.append(k["seconds"]) or read(*a, **k))
+    answer.plot()
     assert windows == [30.0, 30.0, 15.0]
 
 

@@ -269,11 +269,11 @@ def test_embeddings_are_those_of_eval_mode_and_leave_no_trace() -> None:
     model = small()
     expected = model.embeddings(sound(), seen())
     before = state_of(model.train())
+    model.classifier.hidden.eval()  # as fine-tuning holds what is frozen
     found = model.embeddings(sound(), seen())
     torch.testing.assert_close(found, expected)
     assert not any(value.requires_grad for value in found.values())
-    assert model.training
-    assert model.classifier.hidden.training
+    assert [module.training for module in (model, model.classifier, model.classifier.hidden)] == [True, True, False]
     assert not changed(model, before)
 
 
@@ -801,7 +801,10 @@ def test_temperatures_make_a_lost_modality_honest() -> None:
     model.eval()
     before = float(model.loss(model(audio, None), label))
     both = model(audio, visual)
+    model.train()
     assert "audio_temperature" in model.calibrate(Batch(audio, visual, label, ["x"] * 6))
+    assert model.training
+    model.eval()
     assert float(model.loss(model(audio, None), label)) < before
     assert model.hparams["audio_temperature"] == model.audio_temperature > 1
     assert torch.equal(model(audio, visual), both)

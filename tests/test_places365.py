@@ -17,7 +17,7 @@ from avzoo import backbones, cli, registry
 from avzoo.clip import Clip
 from avzoo.data.places365 import Images, Listing, Places365, Rows, read_categories, read_list
 from avzoo.errors import AnnotationError, AvzooError, DataNotFoundError, MediaError
-from avzoo.models.places import PlacesClassifier, export
+from avzoo.models.places import PlacesClassifier, export_backbone
 from avzoo.preprocess import Preprocess, Preprocessor
 
 LIGHT = "test_efficientnet.r160_in1k"  # 99,196 parameters, 256 features
@@ -163,7 +163,7 @@ def test_what_is_not_there_is_named(own: Path, tmp_path: Path) -> None:
         data(own)
     with pytest.raises(DataNotFoundError, match="data_large"):
         Places365(tmp_path / "nowhere", SMALL).classes  # noqa: B018
-    with pytest.raises(AvzooError, match="subset='all'"):
+    with pytest.raises(AvzooError, match="subset is 'all', expected one of"):
         Places365(own, SMALL, subset="all")  # type: ignore[arg-type]
 
 
@@ -284,6 +284,11 @@ def test_a_constructor_fills_nothing_and_fit_fills_once(monkeypatch: pytest.Monk
         state["conv_stem.weight"].zero_()
     model.setup("fit")
     assert calls == [LIGHT]
+    again = PlacesClassifier(CLASSES, SMALL)
+    again.load_state_dict(model.state_dict())
+    again.setup("fit")  # what was trained goes on
+    assert calls == [LIGHT]
+    assert not again.encoder.network.state_dict()["conv_stem.weight"].any()
     with pytest.raises(AvzooError, match="visual_kind"):
         PlacesClassifier(CLASSES, SMALL | {"visual_kind": "segment"})
     with pytest.raises(AvzooError, match="two or more"):
@@ -313,7 +318,7 @@ def test_the_recipe_learns_and_its_export_is_a_backbone(
     assert "val_top5_accuracy" in capsys.readouterr().out
 
     cache = tmp_path / "cache"
-    entry = export(best, cache / "backbones" / "light-places.safetensors")
+    entry = export_backbone(best, cache / "backbones" / "light-places.safetensors")
     (tmp_path / "registry.yaml").write_text(entry)
     monkeypatch.setenv("AVZOO_CACHE", str(cache))
     monkeypatch.setenv("AVZOO_REGISTRY", str(tmp_path / "registry.yaml"))
@@ -333,18 +338,18 @@ def test_the_recipe_learns_and_its_export_is_a_backbone(
 def test_export_refuses_what_is_no_checkpoint_of_it(tmp_path: Path) -> None:
     file = tmp_path / "a.ckpt"
     with pytest.raises(AvzooError, match="small letters"):
-        export(file, tmp_path / "Big.safetensors")
+        export_backbone(file, tmp_path / "Big.safetensors")
     with pytest.raises(DataNotFoundError, match=r"a\.ckpt"):
-        export(file, tmp_path / "a.safetensors")
+        export_backbone(file, tmp_path / "a.safetensors")
     file.write_bytes(b"nothing")
     with pytest.raises(AvzooError, match="not a checkpoint"):
-        export(file, tmp_path / "a.safetensors")
+        export_backbone(file, tmp_path / "a.safetensors")
     torch.save({"state_dict": {}, "hyper_parameters": {}}, file)
     with pytest.raises(AvzooError, match="not a checkpoint"):
-        export(file, tmp_path / "a.safetensors")
+        export_backbone(file, tmp_path / "a.safetensors")
     torch.save({"state_dict": {}, "hyper_parameters": {"preprocess": SMALL}}, file)
-    with pytest.raises(AvzooError, match="its weights are not those of"):
-        export(file, tmp_path / "a.safetensors")
+    with pytest.raises(AvzooError, match=r"not a checkpoint of PlacesClassifier, below encoder\.network\."):
+        export_backbone(file, tmp_path / "a.safetensors")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt"]
 
 

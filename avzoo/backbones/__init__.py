@@ -1,10 +1,10 @@
 """Frozen feature extractors by name: what each one eats, what it gives, where its weights come from.
 
-| name                            | input             | features                  |
-|---------------------------------|-------------------|---------------------------|
-| `avzoo-audio`, `vggish`         | log-mel of 0.96 s | 128                       |
-| an entry of `checkpoints.yaml`  | RGB image         | as the entry says         |
-| any other timm name             | RGB image         | timm's, pooled            |
+| name                            | input              | features                  |
+|---------------------------------|--------------------|---------------------------|
+| `avzoo-audio`, `vggish`         | log-mel of 0.975 s | 128                       |
+| an entry of `checkpoints.yaml`  | RGB image          | as the entry says         |
+| any other timm name             | RGB image          | timm's, pooled            |
 
 `avzoo list --backbones` prints the entries; each pins its weights by commit or sha256. A timm name without one is
 taken from where timm gets it: checked by the digits in the file's name, or, where timm names a Hub repository alone,

@@ -19,7 +19,7 @@ FRONT_END = {
     "f_min": 125.0,
     "f_max": 7500.0,
     "log_offset": 0.01,
-    "frames": 96,  # 0.96 s: the rest of a one-second segment is not read
+    "frames": 96,  # 0.975 s: the rest of a one-second segment is not read
 }
 
 

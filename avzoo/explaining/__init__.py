@@ -1,4 +1,4 @@
-"""Why a model said it: what it says without its ears or its eyes, and where in the pictures it saw it.
+"""Explanations of predictions: answers without sound or without pictures, and class-activation maps of the pictures.
 
 ```
 explain            every window of a video, read once and asked in five ways
@@ -58,8 +58,7 @@ def explain(
         on_window: Called after each window with the time that is reached, s.
 
     Raises:
-        AvzooError: If an argument is none of these, the model has no such class, or its image network pools no map (a
-            transformer).
+        AvzooError: If an argument is none of these, or the model has no such class.
         DataNotFoundError: If there is no such file.
         MediaError: If it cannot be read.
     """
@@ -112,13 +111,8 @@ class _Window:
 
 def _look(model: AVModule, clip: Clip, column: int | None, *, audio: bool, visual: bool) -> _Window:
     """Ask in eval mode, whatever mode the model is in."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.backends.cudnn.flags(enabled=False):  # its LSTMs have no backward pass in eval mode
-            return _ask(model, clip, column, hears=audio, sees=visual)
-    finally:
-        model.train(training)
+    with model.evaluating(), torch.backends.cudnn.flags(enabled=False):  # its LSTMs have no backward pass in eval mode
+        return _ask(model, clip, column, hears=audio, sees=visual)
 
 
 def _ask(model: AVModule, clip: Clip, column: int | None, *, hears: bool, sees: bool) -> _Window:

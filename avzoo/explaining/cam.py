@@ -1,4 +1,4 @@
-"""Class-activation maps of what a model looked at: Grad-CAM on the last map of the image network.
+"""Class-activation maps of a model's pictures: Grad-CAM on the last map of the image network.
 
 R. R. Selvaraju and others: "Grad-CAM: visual explanations from deep networks via gradient-based localization", ICCV
 2017, https://arxiv.org/abs/1610.02391.
@@ -17,16 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avzoo.errors import AvzooError
 from avzoo.models.base import AVModule
 from avzoo.models.image_encoder import ImageEncoder
 
 
 class Watch:
-    """Watches a model's image network, be it frozen preprocessing or an encoder of its own, while the model looks.
+    """Records the last feature maps of a model's image network, be it frozen preprocessing or its own encoder.
 
-    Raises:
-        AvzooError: If it pools no map of features: a transformer has no such places.
+    A network that pools no map of features (a transformer) has none.
     """
 
     def __init__(self, model: AVModule) -> None:
@@ -35,17 +33,12 @@ class Watch:
         self.preprocess = model.preprocess
         self.encoder = next((part for part in model.modules() if isinstance(part, ImageEncoder)), None)
         self.network = model.preprocessor.visual_backbone if self.encoder is None else self.encoder.network
-        pools = [part for part in self.network.modules() if isinstance(part, SelectAdaptivePool2d)]
-        if not pools:
-            raise AvzooError(
-                f"{model.preprocess.visual_backbone} pools no map of features, so its pictures cannot be explained;"
-                " convolutional networks can"
-            )
-        self._pool = pools[-1]
+        self._pools = [part for part in self.network.modules() if isinstance(part, SelectAdaptivePool2d)]
 
     def __enter__(self) -> Watch:
         """Keep what passes from now on."""
-        self._hooks = [self._pool.register_forward_pre_hook(self._keep_maps)]
+        self._hooks = [self.network.register_forward_hook(self._keep_pooled)]
+        self._hooks += [pool.register_forward_pre_hook(self._keep_maps) for pool in self._pools[-1:]]
         if self.encoder is not None:
             self._hooks.append(self.encoder.register_forward_hook(self._cut))
         return self
@@ -54,6 +47,9 @@ class Watch:
         """Watch no longer."""
         for hook in self._hooks:
             hook.remove()
+
+    def _keep_pooled(self, module: nn.Module, inputs: Any, pooled: Tensor) -> None:  # noqa: ARG002
+        self._pooled = pooled.detach()  # [segments * pictures, features]
 
     def _keep_maps(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG002
         self._maps = inputs[0].detach()  # [segments * pictures, channels, height, width]
@@ -67,7 +63,7 @@ class Watch:
         if self.encoder is None:
             self._features = visual.requires_grad_()
 
-    def maps(self, scores: Tensor, explained: list[int]) -> Tensor:
+    def maps(self, scores: Tensor, explained: list[int]) -> Tensor | None:
         """Where each segment's pictures speak for its class.
 
         Args:
@@ -75,22 +71,25 @@ class Watch:
             explained: The class of each segment.
 
         Returns:
-            `[segments, pictures, height, width]`, each map from 0 to 1.
+            `[segments, pictures, height, width]`, each map from 0 to 1; None of a network without maps.
         """
+        if not self._pools:
+            return None
         segments, pictures = self.preprocess.segments, self.preprocess.pictures
         slopes = []
         for segment, label in enumerate(explained):
             slope = self._slope(scores[segment, label], self._features).view(segments, -1, self._features.shape[-1])
             slopes.append(slope[segment].expand(pictures, -1))  # one feature of several pictures is their mean
         maps = self._maps.requires_grad_()
-        weights = self._slope(self._after(maps), maps, torch.cat(slopes)).mean((2, 3), keepdim=True)
+        pooled = self.network.forward_head(maps)  # type: ignore[operator]
+        weights = self._slope(pooled, maps, torch.cat(slopes)).mean((2, 3), keepdim=True)
         heat = (weights * maps.detach()).sum(1).relu()
         heat = heat / heat.amax((1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
         return heat.view(segments, pictures, *heat.shape[1:]).float().cpu()
 
     @contextmanager
     def remembering(self, *, frozen: bool = False) -> Iterator[None]:
-        """An encoder of the model's own gives the features again that it gave, or all those of the first picture."""
+        """Let the model's own encoder, if any, repeat its features; with `frozen`, the first picture's for all."""
         if self.encoder is None:
             yield
             return
@@ -104,12 +103,8 @@ class Watch:
     def frozen(self, visual: Tensor) -> Tensor:
         """`visual` as if every picture were the first."""
         if self.preprocess.visual_kind == "segment":
-            return self._after(self._maps[:1]).expand_as(visual)
+            return self._pooled[:1].expand_as(visual)
         return visual[:1, :1].expand_as(visual)
-
-    def _after(self, maps: Tensor) -> Tensor:
-        features: Tensor = self.network.forward_head(maps)  # type: ignore[operator]
-        return features
 
     @staticmethod
     def _slope(of: Tensor, by: Tensor, weights: Tensor | None = None) -> Tensor:

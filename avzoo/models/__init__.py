@@ -1,4 +1,7 @@
-"""The models of the zoo, one file a paper."""
+"""The models of the zoo: a file for each paper, and the baseline they are compared with.
+
+`distillation` and `places` train backbones, the sound encoder and the image encoder that recipes name.
+"""
 
 from avzoo.models.avsdn import AVSDN
 from avzoo.models.base import AVModule

@@ -295,13 +295,12 @@ class AVSDN(AVModule):
                 return F.binary_cross_entropy(posterior, target)
             return F.multilabel_soft_margin_loss(posterior.flatten(0, -2), target.flatten(0, -2))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
-        """One loss; label-guided states add their own."""
+    def training_loss(self, batch: Batch) -> Tensor:
+        """The loss; label-guided states add their own."""
         logits, guide = self._decode(batch.audio, batch.visual)
         loss = self.loss(logits, batch.label)
         if guide is not None:
             loss = loss + self._distribution_loss(guide, self.video_target(batch.label))
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.label))
         return loss
 
     def configure_optimizers(self) -> Any:

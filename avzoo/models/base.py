@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, cast
 
 import lightning as L
@@ -17,12 +18,16 @@ from avzoo.errors import AvzooError, ClassMismatchError
 from avzoo.metrics import Confusion, of_task
 from avzoo.preprocess import Batch, Preprocess, Preprocessor, Sample
 
+# A model's `task`, and that of the data it is for: one label a clip, or one a segment.
+DATA_TASK: Mapping[str, Literal["scenes", "events"]] = {"clip": "scenes", "segment": "events"}
+
 
 class AVModule(L.LightningModule, ABC):
     """A LightningModule over audio-visual clips.
 
-    A subclass writes `forward`, `loss` and `configure_optimizers`, sets `task`, and calls `save_hyperparameters()`
-    after `super().__init__`, with `classes` and `preprocess` as plain JSON types.
+    A subclass writes `forward`, `loss` and `configure_optimizers` (and `training_loss`, where training minimises more
+    than `loss` of `forward`), sets `task`, and calls `save_hyperparameters()` after `super().__init__`, with `classes`
+    and `preprocess` as plain JSON types.
 
     Args:
         classes: Label order. For a segment task the last one is the background.
@@ -68,10 +73,10 @@ class AVModule(L.LightningModule, ABC):
         """The paper's training loss, a scalar."""
 
     def fill_backbone(self) -> None:
-        """Fill a pretrained backbone that the model owns; nothing to do where all backbones are preprocessing."""
+        """Load the weights of a pretrained backbone that the model owns, unless it holds trained ones already."""
 
     def calibrate(self, batch: Batch) -> str:  # noqa: ARG002
-        """Make probabilities mean what they say, by the whole of validation; what was found in words, "" if nothing."""
+        """Fit the temperatures on the validation split; returns a one-line summary, "" if there are none."""
         return ""
 
     def logits(self, clip: Clip, *, audio: bool = True, visual: bool = True) -> Tensor:
@@ -88,13 +93,20 @@ class AVModule(L.LightningModule, ABC):
     @torch.no_grad()
     def answer(self, sample: Sample) -> Tensor:
         """The scores of one sample, `[segments, classes]`, on the CPU; in eval mode, whatever mode the model is in."""
-        training = self.training
+        with self.evaluating():
+            scores: Tensor = self(*(None if x is None else x[None] for x in sample))
+        return scores[0].float().cpu()
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Eval mode; afterwards every module has the mode that it had, also one that fine-tuning holds in eval mode."""
+        modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
-            scores: Tensor = self(*(None if x is None else x[None] for x in sample))
+            yield
         finally:
-            self.train(training)
-        return scores[0].float().cpu()
+            for module, training in modes:
+                module.training = training
 
     def check_classes(self, classes: Sequence[str], whose: str = "the data") -> None:
         """Compare a label order with this model's.
@@ -118,9 +130,21 @@ class AVModule(L.LightningModule, ABC):
     # -- the order of a step -----------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Refuse data with another label order; before training, fill a backbone that the model owns."""
+        """Refuse data of another task or label order; before training, fill a backbone that the model owns.
+
+        Raises:
+            AvzooError: If the model is of scenes and the data of events, or the other way round.
+            ClassMismatchError: If their classes differ.
+        """
         data = getattr(self._trainer, "datamodule", None)
         if data is not None:
+            ours = DATA_TASK[self.task]
+            theirs = getattr(data, "task", ours)
+            if theirs != ours:
+                raise AvzooError(
+                    f"{type(self).__name__} is a model of {ours}, {type(data).__name__} is data of {theirs}: choose a"
+                    f" model of {theirs} (model.name) or data of {ours} (data.name)"
+                )
             self.check_classes(data.classes)
         if stage == "fit":
             self.fill_backbone()
@@ -129,9 +153,13 @@ class AVModule(L.LightningModule, ABC):
     def take_over(self) -> None:
         """Called once before training; `avzoo fit` puts here what `init_from` asks for."""
 
+    def training_loss(self, batch: Batch) -> Tensor:
+        """The loss of a training batch, a scalar."""
+        return self.loss(self(batch.audio, batch.visual), batch.label)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
-        """One loss."""
-        loss = self.loss(self(batch.audio, batch.visual), batch.label)
+        """One loss, logged as `train_loss`."""
+        loss = self.training_loss(batch)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.label))
         return loss
 

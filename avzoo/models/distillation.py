@@ -25,6 +25,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similar
 
 from avzoo.audio_encoder import AudioEncoder, SoundBatch
 from avzoo.errors import DataNotFoundError
+from avzoo.models.checkpoint import write_weights
 
 
 class YAMNet(nn.Module):
@@ -159,6 +160,20 @@ class AudioDistillation(L.LightningModule):
         """Bring the teacher to the student's device; channels last is the faster layout on CPUs and GPUs."""
         self._teacher[0] = self._teacher[0].to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.encoder = self.encoder.to(memory_format=torch.channels_last)
+
+
+def export_encoder(checkpoint: Path, out: Path) -> None:
+    """Write the encoder of a training checkpoint as half-precision safetensors, without the heads that trained it.
+
+    Args:
+        checkpoint: A `.ckpt` of `AudioDistillation`; loaded with `weights_only`.
+        out: The safetensors file to write.
+
+    Raises:
+        DataNotFoundError: If there is no such checkpoint.
+        AvzooError: If it is not one of `AudioDistillation`.
+    """
+    write_weights(checkpoint, out, of="AudioDistillation", prefix="encoder.", build=lambda _: AudioEncoder(), half=True)
 
 
 def _mask(mel: Tensor, share: float) -> Tensor:

@@ -250,9 +250,7 @@ class JointScalogramNet(AVModule):
             ).requires_grad_(not ae_frozen)
         self.image_encoder: ImageEncoder | None = None
         if self.sees and self.preprocess.visual_kind == "image":
-            self.image_encoder = ImageEncoder(self.preprocess, frozen=True)
-            _keep_out_of_state_dicts(self.image_encoder)
-        self._filled = False
+            self.image_encoder = ImageEncoder(self.preprocess, frozen=True, stored=False)
         joined = WIDTH * self.hears + image_features * self.sees
         self.classifier = SceneClassifier(joined, len(classes), dropout)
         self.train()  # which puts what is frozen into eval mode: Lightning keeps the modes that it finds
@@ -312,14 +310,10 @@ class JointScalogramNet(AVModule):
             picture's features `[batch, segments, image_features]`, each where it is there, and "fused", the SC's
             hidden layer `[batch, segments, 1024]`. And "logits", what `forward` gives, of the same pass.
         """
-        training = self.training
-        self.eval()
-        try:
+        with self.evaluating():
             pairs = self._pairs(audio, visual)
             fused = self.classifier.hidden(self._joined(pairs))
             logits = self._posteriors(pairs, self.classifier.scores(fused))
-        finally:
-            self.train(training)
         present = pairs.present[..., None]
         means = {
             name: rows.float().view(*pairs.present.shape, -1).where(present, 0.0).sum(2) / present.sum(2)
@@ -389,18 +383,18 @@ class JointScalogramNet(AVModule):
         """
         if not (self.modality_dropout and self.hears and self.sees):
             return ""
-        self.eval()
         found = []
-        for name, audio, visual in (("audio", batch.audio, None), ("visual", None, batch.visual)):
-            key = f"{name}_temperature"
-            losses = {}
-            for temperature in torch.logspace(-0.5, 1, 76).tolist():  # 0.3 to 10 in steps of 5 %
-                setattr(self, key, temperature)
-                losses[temperature] = float(self.loss(self(audio, visual), batch.label))
-            best = round(min(losses, key=losses.__getitem__), 3)
-            setattr(self, key, best)
-            self.hparams[key] = best
-            found.append(f"{key} {best:g}")
+        with self.evaluating():
+            for name, audio, visual in (("audio", batch.audio, None), ("visual", None, batch.visual)):
+                key = f"{name}_temperature"
+                losses = {}
+                for temperature in torch.logspace(-0.5, 1, 76).tolist():  # 0.3 to 10 in steps of 5 %
+                    setattr(self, key, temperature)
+                    losses[temperature] = float(self.loss(self(audio, visual), batch.label))
+                best = round(min(losses, key=losses.__getitem__), 3)
+                setattr(self, key, best)
+                self.hparams[key] = best
+                found.append(f"{key} {best:g}")
         return "calibrated on validation: " + ", ".join(found)
 
     # -- training ----------------------------------------------------------------------------------------------------
@@ -410,14 +404,14 @@ class JointScalogramNet(AVModule):
         every = label[:, None].expand(logits.shape[:2])
         return F.nll_loss(logits.float().flatten(0, 1), every.flatten())
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One loss; a VE that somebody set to train is refused."""
+    def training_loss(self, batch: Batch) -> Tensor:
+        """The loss; a VE that somebody set to train is refused."""
         if self.image_encoder is not None and any(p.requires_grad for p in self.image_encoder.parameters()):
             raise AvzooError(
                 "a parameter of the image encoder requires a gradient, but the encoder is frozen here: its fine-tuning"
                 " on Places365 is a module of its own, whose weights preprocess.visual_backbone then names"
             )
-        return super().training_step(batch, batch_idx)
+        return super().training_loss(batch)
 
     def train(self, mode: bool = True) -> JointScalogramNet:
         """Training mode, which a frozen AE ignores (and the VE by itself)."""
@@ -446,10 +440,8 @@ class JointScalogramNet(AVModule):
         data = getattr(self._trainer, "datamodule", None)
         if data is None or not self.hears:
             return
-        ours, theirs = self.preprocess, data.preprocess
-        other = [f"{key} {getattr(theirs, key)!r} for {getattr(ours, key)!r}" for key in SPECTRUM]
-        other = [text for text, key in zip(other, SPECTRUM, strict=True) if getattr(theirs, key) != getattr(ours, key)]
-        if other:
+        numbers = ((key, getattr(data.preprocess, key), getattr(self.preprocess, key)) for key in SPECTRUM)
+        if other := [f"{key} {theirs!r} for {ours!r}" for key, theirs, ours in numbers if theirs != ours]:
             raise AvzooError(
                 f"statistics from another feature kind: the data has {', '.join(other)} in the model; set one"
                 " preprocess for both"
@@ -481,37 +473,11 @@ class JointScalogramNet(AVModule):
     # -- the encoder that no state dict holds ------------------------------------------------------------------------
 
     def fill_backbone(self) -> None:
-        """Load the VE's pretrained weights, once."""
-        if self.image_encoder is not None and not self._filled:
+        """Load the VE's pretrained weights."""
+        if self.image_encoder is not None:
             self.image_encoder.fill()
-            self._filled = True
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A checkpoint brings all but the VE."""
         super().on_load_checkpoint(checkpoint)
         self.fill_backbone()
-
-
-def _keep_out_of_state_dicts(encoder: nn.Module) -> None:
-    """Neither saved nor loaded nor missed, by whatever name the encoder has in the model."""
-    encoder.register_state_dict_post_hook(_drop)  # type: ignore[no-untyped-call]
-    encoder.register_load_state_dict_pre_hook(_refuse)  # type: ignore[no-untyped-call]
-    encoder.register_load_state_dict_post_hook(_excuse)  # type: ignore[no-untyped-call]
-
-
-def _drop(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: object) -> None:  # noqa: ARG001
-    for key in [key for key in state if key.startswith(prefix)]:
-        del state[key]
-
-
-def _refuse(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *rest: object) -> None:  # noqa: ARG001
-    if held := [key for key in state if key.startswith(prefix)]:
-        raise AvzooError(
-            f"the state dict holds the frozen image encoder ({held[0]} and {len(held) - 1} more): leave it out, its"
-            " weights are those that preprocess.visual_backbone names"
-        )
-
-
-def _excuse(module: nn.Module, incompatible: Any) -> None:
-    ours = tuple(name for name, _ in (*module.named_parameters(), *module.named_buffers()))
-    incompatible.missing_keys[:] = [key for key in incompatible.missing_keys if not key.endswith(ours)]

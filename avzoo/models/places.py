@@ -7,14 +7,12 @@ one cosine.
 
 ```
 uint8 [batch, 3, size, size] -> normalise -> timm network -> [batch, features] -> Linear -> [batch, 365]
-                                             `export` keeps this, as a backbone that recipes name
+                                             `export_backbone` keeps this, as a backbone that recipes name
 ```
 """
 
 from __future__ import annotations
 
-import hashlib
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,8 +28,9 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from avzoo import backbones
-from avzoo.errors import AvzooError, DataNotFoundError
-from avzoo.files import whole
+from avzoo.errors import AvzooError
+from avzoo.files import sha256
+from avzoo.models.checkpoint import write_weights
 from avzoo.models.image_encoder import ImageEncoder
 from avzoo.preprocess import Preprocess
 
@@ -73,14 +72,12 @@ class PlacesClassifier(L.LightningModule):
         self.loss = MeanMetric()
         self.accuracy = MulticlassAccuracy(len(classes), average="micro")
         self.top5_accuracy = MulticlassAccuracy(len(classes), top_k=min(5, len(classes)), average="micro")
-        self._filled = False
 
     def setup(self, stage: str) -> None:
-        """Before training, load the network's pretrained weights, once, in the faster layout of convolutions."""
-        if stage == "fit" and not self._filled:
+        """Before training, load the network's pretrained weights, in the faster layout of convolutions."""
+        if stage == "fit":
             self.encoder.fill()
             self.encoder = self.encoder.to(memory_format=torch.channels_last)
-            self._filled = True
 
     def forward(self, images: Tensor) -> Tensor:
         """Uint8 `[batch, 3, size, size]` to scores before the softmax `[batch, classes]`."""
@@ -116,7 +113,7 @@ class PlacesClassifier(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def export(checkpoint: Path, out: Path) -> str:
+def export_backbone(checkpoint: Path, out: Path) -> str:
     """Write the network of a training checkpoint as safetensors, and its entry for a registry's `backbones`.
 
     Once the file lies in `$AVZOO_CACHE/backbones` (default `~/.cache/avzoo/backbones`) and the entry below `backbones:`
@@ -133,39 +130,25 @@ def export(checkpoint: Path, out: Path) -> str:
         DataNotFoundError: If there is no such checkpoint.
         AvzooError: If it is not one of `PlacesClassifier`, or a registry could not have such a name.
     """
-    from safetensors.torch import save_file
-
     if out.suffix != ".safetensors" or not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", out.stem):
         raise AvzooError(f"{out}: expected NAME.safetensors, NAME of small letters, digits, '-', '_' and '.'")
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        preprocess = Preprocess.of(content["hyper_parameters"]["preprocess"])
-        prefix = "encoder.network."
-        state = {
-            k.removeprefix(prefix): v.contiguous() for k, v in content["state_dict"].items() if k.startswith(prefix)
-        }
-    except FileNotFoundError as error:
-        raise DataNotFoundError(f"{checkpoint}: there is no such file") from error
-    except (KeyError, TypeError, AttributeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise AvzooError(f"{checkpoint}: not a checkpoint of PlacesClassifier ({error})") from error
-    network = backbones.build_empty(preprocess.visual_backbone, preprocess.pool)
-    if state.keys() != network.state_dict().keys():
-        raise AvzooError(
-            f"{checkpoint}: its weights are not those of a {preprocess.visual_backbone}: {list(state)[:3]}"
-        )
-    with whole(out) as unfinished:
-        save_file(state, unfinished)
-        sha256 = hashlib.sha256(unfinished.read_bytes()).hexdigest()
+    options = write_weights(checkpoint, out, of="PlacesClassifier", prefix="encoder.network.", build=_network)
+    preprocess = Preprocess.of(options["preprocess"])
     entry = {
         "kind": "image",
         "about": f"{preprocess.visual_backbone}, fine-tuned on Places365",
         "architecture": backbones.find(preprocess.visual_backbone).architecture,
         "source": f"file:{out.name}",
-        "sha256": sha256,
+        "sha256": sha256(out),
         "licence": None,
         "features": backbones.feature_dim(preprocess.visual_backbone, preprocess.pool),
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "parameters": sum(parameter.numel() for parameter in _network(options).parameters()),
         "size": preprocess.size,
         "input": {key: preprocess.to_dict()[key] for key in ("size", "interpolation", "mean", "std")},
     }
     return yaml.safe_dump({"backbones": {out.stem: entry}}, sort_keys=False, default_flow_style=None)
+
+
+def _network(options: Mapping[str, Any]) -> nn.Module:
+    p = Preprocess.of(options["preprocess"])
+    return backbones.build_empty(p.visual_backbone, p.pool)

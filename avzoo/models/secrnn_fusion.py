@@ -394,31 +394,26 @@ class SECRNNFusion(AVModule):
         return F.cross_entropy(logits.flatten(0, 1).float(), target)
 
     def setup(self, stage: str) -> None:
-        """Refuse data whose batches mixup cannot mix, and what the base refuses; fill the backbone before training."""
+        """Refuse what the base refuses, and data whose batches mixup cannot mix; fill the backbone before training."""
+        super().setup(stage)
         data = getattr(self._trainer, "datamodule", None)
         if stage == "fit" and self.mixup and data is not None and getattr(data, "streams", 1) != 2:
             raise AvzooError(f"mixup={self.mixup} mixes two streams of examples: set data.streams to 2, or mixup to 0")
-        super().setup(stage)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One loss; with mixup, of the mixed examples; with `early_weight`, the early fusion's too."""
+    def training_loss(self, batch: Batch) -> Tensor:
+        """The loss; with mixup, of the mixed examples; with `early_weight`, the early fusion's too."""
         if self.early_weight:
             answers = self.branches(batch.audio, batch.visual)
-            loss = self.loss(answers["late"], batch.label) + self.early_weight * self.loss(
-                answers["early"], batch.label
-            )
-            self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.label))
-            return loss
+            late, early = (self.loss(answers[name], batch.label) for name in ("late", "early"))
+            return late + self.early_weight * early
         if self.audio is None or not self.mixup:
-            return super().training_step(batch, batch_idx)
+            return super().training_loss(batch)
         crops, target = self.mix(batch.audio, batch.label)
         _, answer = self.audio(crops.flatten(0, 1))
-        loss = self.loss(answer.unflatten(0, crops.shape[:2]), target)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(target))
-        return loss
+        return self.loss(answer.unflatten(0, crops.shape[:2]), target)
 
     def fill_backbone(self) -> None:
-        """Load the pretrained weights of the model's own image encoder."""
+        """Load the pretrained weights of the model's own image encoder, unless it holds trained ones already."""
         if self.visual is not None and self.visual.encoder is not None:
             self.visual.encoder.fill()
 
