@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from avzoo.models.base import AVModule
-from avzoo.registry import Checkpoint, figure
+from avzoo.registry import Checkpoint, format_metric
 
 # Of the licences that https://huggingface.co/docs/hub/repositories-licenses lists; any other is `other` with its name.
 HUB_LICENCES = {"apache-2.0", "mit", "cc0-1.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"}
@@ -53,7 +53,6 @@ def render_card(entry: Checkpoint, model: AVModule, *, commit: str = "", picture
         commit: Of the code it was trained with; empty if that is unknown.
         picture: Whether a `timeline.png` lies beside it.
     """
-    p = model.preprocess
     answers, line, one = ANSWER[entry.task]
     lines = [
         "---",
@@ -79,16 +78,14 @@ def render_card(entry: Checkpoint, model: AVModule, *, commit: str = "", picture
         "## What it knows",
         "",
         f"* Classes, in label order: {'; '.join(entry.classes)}",
-        f"* Signal path: windows of {p.seconds:g} s in {p.segments} segments;"
-        f" `{p.audio_backbone or p.audio_kind}` on sound at {p.sample_rate} Hz, "
-        f"`{p.visual_backbone}` on {p.fps:g} frame(s) a second at {p.size} x {p.size}",
+        f"* Signal path: {model.preprocess.describe()}",
         f"* Features: {entry.features}",
         "",
         "## What it does not know",
         "",
         f"* Every {entry.task} gets one of these {len(entry.classes)} classes, whatever happens in it.",
         f"* It was measured on {entry.dataset} alone: the figures below say nothing of other recordings.",
-        f"* It reads {p.seconds:g} s at a time; longer videos are answered window by window.",
+        f"* It reads {model.preprocess.seconds:g} s at a time; longer videos are answered window by window.",
         "",
         "## Measured",
         "",
@@ -118,6 +115,6 @@ def _row(entry: Checkpoint, metric: Any) -> str:
     """A measure beside what the paper reports of the same measure and split."""
     paper = entry.paper
     same = paper and (paper["name"], paper["split"]) == (metric["name"], metric["split"])
-    reported = figure({"unit": metric.get("unit", "share"), **paper}) if same else "-"
-    cells = (metric["name"], metric["split"], figure(metric), metric["seeds"], reported, metric.get("note", ""))
+    reported = format_metric({"unit": metric.get("unit", "share"), **paper}) if same else "-"
+    cells = (metric["name"], metric["split"], format_metric(metric), metric["seeds"], reported, metric.get("note", ""))
     return f"| {' | '.join(str(cell) for cell in cells)} |"

@@ -1,6 +1,6 @@
-"""What a model makes of clips before it answers: a row a segment, as a file for other tools and as a map.
+"""Embeddings of clips, from the layers before a model's answer: a table for other tools, and a map.
 
-A table is a column a name, all of one length:
+A table has a row a segment; its columns, by name:
 
 ```
 id, path      of the clip
@@ -13,7 +13,7 @@ audio, visual, fused    float32 [rows, n], whichever the model has
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,14 +22,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from avzoo.clip import SOUND_SUFFIXES, probe
+from avzoo.clip import probe
+from avzoo.data.clip_table import SPLITS
 from avzoo.data.tau_lists import read_list
-from avzoo.errors import AvzooError, DataNotFoundError
+from avzoo.errors import AvzooError
 from avzoo.files import whole
-from avzoo.inference import find_videos, windows
+from avzoo.inference import check_sounds, find_videos, sound_of, windows
 from avzoo.models import MODELS
 from avzoo.models.base import AVModule
-from avzoo.preprocess import Preprocessor, read_window
+from avzoo.preprocess import read_window
 
 Table = dict[str, NDArray[Any]]
 FORMATS = (".npz", ".parquet")
@@ -60,7 +61,8 @@ def find_sources(paths: Iterable[Path], *, audio: Path | None = None, pictures: 
     """Files as they are; folders as what is below them, labelled where the layout tells.
 
     A folder with `evaluation_setup/fold1_evaluate.csv` is a dataset in TAU's layout: that list's clips and labels. In a
-    folder of two or more folders with videos, a clip's label is the name of the folder it is below.
+    folder of two or more folders with videos, or in `train`, `val` and `test` of such, a clip's label is the name of
+    the folder it is below.
 
     Args:
         paths: Files and folders.
@@ -80,26 +82,18 @@ def find_sources(paths: Iterable[Path], *, audio: Path | None = None, pictures: 
                 sources.append(Source(line.id, line.video, line.audio, line.label or "", source))
             continue
         files = find_videos([path], "both" if pictures else "audio")
-        folders = {file.relative_to(path).parts[0] for file in files if file.parent != path} if path.is_dir() else set()
-        for file in files:
-            if len(folders) > 1 and file.parent != path:
-                sources.append(Source(file.stem, file, None, file.relative_to(path).parts[0], "folder"))
-            else:
-                sources.append(Source(file.stem, file))
-    return sources if audio is None else [replace(source, audio=sound) for source, sound in _sounds(sources, audio)]
+        for file, label in zip(files, _classes(files, path) if path.is_dir() else [""], strict=True):
+            sources.append(Source(file.stem, file, None, label, "folder" if label else "model"))
+    check_sounds(audio, len(sources))
+    return [replace(source, audio=source.audio or sound_of(source.video, audio)) for source in sources]
 
 
-def _sounds(sources: Sequence[Source], audio: Path) -> Iterator[tuple[Source, Path]]:
-    """Each source with its sound."""
-    if not audio.is_dir() and len(sources) > 1:
-        raise AvzooError(f"{audio} is the sound of one video, not of {len(sources)}: give the folder of their sounds")
-    files = [file for file in audio.iterdir() if file.suffix.lower() in SOUND_SUFFIXES] if audio.is_dir() else []
-    by_name = {file.stem: file for file in files}
-    for source in sources:
-        sound = source.audio or (by_name.get(source.video.stem) if audio.is_dir() else audio)
-        if sound is None:
-            raise DataNotFoundError(f"{audio} holds no sound called {source.id} ({', '.join(sorted(SOUND_SUFFIXES))})")
-        yield source, sound
+def _classes(files: Sequence[Path], root: Path) -> list[str]:
+    """The folder of each file's class, if there are two or more; "" for a file in none."""
+    folders = [file.relative_to(root).parts[:-1] for file in files]
+    level = int(all(names[0].lower() in SPLITS for names in folders if names))
+    classes = [names[level] if len(names) > level else "" for names in folders]
+    return classes if len({*classes} - {""}) > 1 else [""] * len(files)
 
 
 class Embedder:
@@ -127,7 +121,6 @@ class Embedder:
         self.model = model.eval()
         self.audio, self.visual = "audio" in model.modalities, "visual" in model.modalities
         self.media: dict[str, Any] = {"on_missing_audio": on_missing_audio, "on_damage": on_damage}
-        self.preprocessor = Preprocessor(model.preprocess, model.device)
 
     @torch.no_grad()
     def __call__(self, source: Source) -> Table:
@@ -147,7 +140,7 @@ class Embedder:
             clip = read_window(
                 file, p, start=start, audio_path=sound, audio=self.audio, visual=self.visual, **self.media
             )
-            read = self.preprocessor(clip, audio=self.audio, visual=self.visual)
+            read = self.model.preprocessor(clip, audio=self.audio, visual=self.visual)
             sample = [None if x is None else x[None] for x in read]
             found = self.model.embeddings(*sample)  # type: ignore[operator]
             found["probabilities"] = found.pop("logits").softmax(-1)

@@ -44,7 +44,7 @@ class Located:
 
     @property
     def authority(self) -> str:
-        """Who says what the files should be."""
+        """What the files were verified against."""
         return "the registry" if self.expected is not None else "the bundle's own manifest (finds damage, not malice)"
 
     def read(self, device: str = "cpu") -> AVModule:

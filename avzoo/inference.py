@@ -26,6 +26,7 @@ __all__ = [
     "Modality",
     "best",
     "check_choices",
+    "check_sounds",
     "failed",
     "find_videos",
     "predict",
@@ -35,6 +36,10 @@ __all__ = [
     "windows",
 ]
 Modality = Literal["both", "audio", "visual"]
+EMPTY = {
+    "silent": "silent: nothing is heard on its sound track",
+    "black": "black: nothing is seen in the pictures that the model looks at",
+}
 
 
 @overload
@@ -104,8 +109,7 @@ def predict(
         return predict_file(Path(video), loaded, ask, **options)
     given = [video] if isinstance(video, str | Path) else video
     files = [file for one in given for file in ([one] if isinstance(one, Clip) else find_videos([one], modality))]
-    if audio is not None and not Path(audio).is_dir() and len(files) > 1:
-        raise AvzooError(f"{audio} is the sound of one video, {len(files)} were given: give the folder of their sounds")
+    check_sounds(audio, len(files))
     return (_predict_or_say(file, loaded, ask, options) for file in files)
 
 
@@ -120,6 +124,16 @@ def check_choices(top_k: int, modality: str, on_missing_audio: str = "error", on
     check_choice("modality", modality, ("both", "audio", "visual"))
     check_choice("on_missing_audio", on_missing_audio, ("error", "silence"))
     check_choice("on_damage", on_damage, ("error", "pad"))
+
+
+def check_sounds(audio: str | Path | None, videos: int) -> None:
+    """Refuse the sound of one video for many.
+
+    Raises:
+        AvzooError: If a single file is given as the `audio` of several videos.
+    """
+    if audio is not None and not Path(audio).is_dir() and videos > 1:
+        raise AvzooError(f"{audio} is the sound of one video, {videos} were given: give the folder of their sounds")
 
 
 def find_videos(given: Iterable[str | Path], modality: Modality = "both") -> list[Path]:
@@ -151,7 +165,7 @@ def _predict_or_say(
 
 
 def failed(source: Path | Clip, model: AVModule, error: Exception) -> Prediction:
-    """What stands for the answer that an error came in place of."""
+    """A `Prediction` that holds only the error."""
     video = Path(source.id) if isinstance(source, Clip) else source
     nothing = torch.zeros(0, len(model.classes))
     return Prediction(video, model.name, model.task, 0.0, model.classes, [], Events(), None, nothing, error=str(error))
@@ -186,6 +200,7 @@ def predict_file(
     sound, duration = sound_of(video, audio), probe(source).duration
     scores: list[Tensor] = []
     damage: list[str] = []
+    empty = set(EMPTY)
     for start, new in windows(duration, model.preprocess):
         clip = read_window(
             source,
@@ -197,6 +212,7 @@ def predict_file(
             **reads(model, modality),
         )
         damage += [clip.damage] if clip.damage else []
+        empty &= clip.empty
         scores += list(ask(clip).softmax(-1)[new])
     probabilities, step = torch.stack(scores), model.preprocess.segment_seconds
     times = [(index * step, min((index + 1) * step, max(duration, step))) for index in range(len(scores))]
@@ -218,6 +234,7 @@ def predict_file(
         whole,
         probabilities,
         "; ".join(damage),
+        remark="; ".join(EMPTY[kind] for kind in EMPTY if kind in empty),
         sound=sound,
         arrays=source if isinstance(source, Clip) else None,
     )
@@ -244,15 +261,18 @@ def reads(model: AVModule, modality: Modality) -> dict[str, bool]:
 
 
 def sound_of(video: Path, audio: str | Path | None) -> Path | None:
-    """The file of a video's sound: the one given, or in a folder of sounds the one of its name."""
+    """The file of a video's sound: the one given, or in a folder of sounds the one of its name.
+
+    Raises:
+        DataNotFoundError: If there is none in the folder.
+    """
     if audio is None or not Path(audio).is_dir():
         return None if audio is None else Path(audio)
-    found = [
-        file for file in Path(audio).iterdir() if file.stem == video.stem and file.suffix.lower() in SOUND_SUFFIXES
-    ]
-    if not found:
-        raise DataNotFoundError(f"{audio} holds no sound called {video.stem} ({', '.join(sorted(SOUND_SUFFIXES))})")
-    return found[0]
+    suffixes = sorted(SOUND_SUFFIXES)
+    for suffix in (*suffixes, *map(str.upper, suffixes)):  # a folder of thousands is not listed for each video
+        if (file := Path(audio, f"{video.stem}{suffix}")).exists():
+            return file
+    raise DataNotFoundError(f"{audio} holds no sound called {video.stem} ({', '.join(suffixes)})")
 
 
 def best(row: Tensor, classes: list[str], top_k: int) -> Labels:

@@ -1,6 +1,6 @@
-"""Inputs that have no end yet: a file that is being written, a device, an address on the network.
+"""Decoding of live input: growing files, devices, network streams.
 
-`follow` decodes one from its beginning on, in order and once, and hands out pictures and sound as they come.
+`follow` decodes an input from its beginning on, in order and once, and hands out pictures and sound as they come.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from avzoo import __version__, bundle, hub, inference, plot, provenance, registr
 from avzoo.card import render_card
 from avzoo.data import rendering
 from avzoo.errors import AvzooError, BundleError, HubError
-from avzoo.files import whole
+from avzoo.files import sha256, whole
 from avzoo.models import AVModule
 
 GOLDEN_SEED = 30_000_001  # of the golden clip; no shipped training set has it
@@ -124,7 +124,7 @@ def _bundle(entry: registry.Checkpoint, given: Path, folder: Path) -> None:
             recipe=recipe.read_text(encoding="utf-8"),
             golden_clip=clip,
             card=render_card(entry, model, commit=commit),
-            picture=plot.timeline(inference.predict(clip, model), Path(scratch) / "timeline.png"),
+            picture=plot.save(plot.timeline_figure(inference.predict(clip, model)), Path(scratch) / "timeline.png"),
             commit=commit,
             versions=versions,
         )
@@ -160,7 +160,7 @@ def _push(folder: Path, repo: str, private: bool) -> str:
         message = f"{json.loads((folder / 'config.json').read_bytes())['model']}, by avzoo {__version__}"
         commit = api.create_commit(repo, operations, commit_message=message, parent_commit=head.sha)
         revision = str(commit.oid)
-        tag = f"avzoo-{bundle.sha256(folder / 'config.json')[:12]}"
+        tag = f"avzoo-{sha256(folder / 'config.json')[:12]}"
         api.create_tag(repo, tag=tag, revision=revision, exist_ok=True)
     return revision
 

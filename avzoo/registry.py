@@ -129,14 +129,14 @@ class Registry(NamedTuple):
     backbones: Mapping[str, Pretrained]
 
 
-def figure(metric: Mapping[str, Any]) -> str:
+def format_metric(metric: Mapping[str, Any]) -> str:
     """A measured or reported number in words; without a unit it is a share, shown in percent.
 
-    >>> figure({"mean": 0.9, "sd": 0.0123})
+    >>> format_metric({"mean": 0.9, "sd": 0.0123})
     '90.0 ± 1.2 %'
-    >>> figure({"value": 0.754})
+    >>> format_metric({"value": 0.754})
     '75.4 %'
-    >>> figure({"mean": 1.31, "unit": "nats"})
+    >>> format_metric({"mean": 1.31, "unit": "nats"})
     '1.310 nats'
     """
     value, spread = metric.get("mean", metric.get("value", 0.0)), metric.get("sd")

@@ -56,9 +56,9 @@ ZOO = registry.read_registry(registry.asset("checkpoints.yaml"))  # none of what
 SPACE = "\N{NO-BREAK SPACE}"
 
 
-def figure(metric: Mapping[str, Any]) -> str:
+def unbroken(metric: Mapping[str, Any]) -> str:
     """A number that stays on one line."""
-    return registry.figure(metric).replace(" ", SPACE)
+    return registry.format_metric(metric).replace(" ", SPACE)
 
 
 def table(columns: list[str], rows: list[list[str]]) -> str:
@@ -71,11 +71,11 @@ def first(entry: registry.Checkpoint, split: str) -> str:
     """What was measured first on a split, else what the paper reports there."""
     for metric in entry.metrics:
         if metric["split"] == split:
-            return figure(metric)
+            return unbroken(metric)
     if entry.paper.get("split") != split:
         return "-"
     unit = "" if entry.paper["name"] == "segment_accuracy" else f" ({entry.paper['name'].replace('_', ' ')})"
-    return f"paper: {figure(entry.paper)}{unit}"
+    return f"paper: {unbroken(entry.paper)}{unit}"
 
 
 def models() -> str:
@@ -102,12 +102,12 @@ def details() -> str:
 def detail(entry: registry.Checkpoint) -> str:
     """One model."""
     measured = [
-        [metric["name"], metric["split"], figure(metric), f"{metric['seeds']}{SPACE}seeds", metric.get("note", "")]
+        [metric["name"], metric["split"], unbroken(metric), f"{metric['seeds']}{SPACE}seeds", metric.get("note", "")]
         for metric in entry.metrics
     ]
     if entry.paper:
         name, split = entry.paper["name"], entry.paper["split"]
-        measured.append([name, split, figure(entry.paper), "the paper", "not measured here"])
+        measured.append([name, split, unbroken(entry.paper), "the paper", "not measured here"])
     weights = f"{entry.size / 1e6:.1f} MB under {entry.licence}" if entry.weights else "none are published yet"
     parts = [
         f"### {entry.name}",

@@ -115,7 +115,7 @@ def test_imports_point_down(module: str) -> None:
     assert room(module) in ARROWS, f"avzoo/{module}.py has no place in the picture yet"
     # `from avzoo.models.base import X` runs the package's __init__ too, which imports nothing beyond its own rooms
     # and what is drawn or shown is told apart by its type alone, as a prediction that draws and shows itself
-    edges = {room(name) for name in own_imports(modules()[module], types=module not in ("plot", "notebook"))}
+    edges = {room(name) for name in own_imports(modules()[module], types=room(module) not in ("plot", "notebook"))}
     if room(module).partition(".")[0] in ("models", "data"):
         edges.discard(room(module).partition(".")[0])
     assert edges <= below(room(module)), f"avzoo.{module} imports {sorted(edges - below(room(module)))}"

@@ -25,9 +25,9 @@ from avzoo.augment import view_seeds
 from avzoo.data import features as module
 from avzoo.data.base import Item, Loader, Split
 from avzoo.data.events import EventBatches, EventDataModule, EventSet, Row, segment_labels
-from avzoo.data.features import FeatureCache, Modality, Source, View, cache_folder, extract
+from avzoo.data.features import FeatureCache, Modality, Source, View, extract
 from avzoo.errors import AvzooError, MediaError
-from avzoo.files import HOST
+from avzoo.files import HOST, cache_folder
 from avzoo.preprocess import Batch, Preprocess, Preprocessor, read_window
 
 CLASSES = ["Violin, fiddle", "drone", "background"]

@@ -23,12 +23,13 @@ import pytest
 import torch
 from media import Picture, Sound, write_media
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from avzoo import bundle, provenance
 from avzoo.bundle import reading
 from avzoo.errors import BundleError, DataNotFoundError
+from avzoo.files import HOST, sha256
 from avzoo.models import AVSDN, MODELS
-from avzoo.preprocess import Sample
 
 CLASSES = ["drone", "bell", "background"]
 PREPROCESS = {"audio_backbone": "avzoo-audio", "visual_backbone": "tf_efficientnet_lite0"}
@@ -54,9 +55,11 @@ class FakePreprocessor:
 
     def __init__(self, *_: object) -> None: ...
 
-    def __call__(self, _: object) -> Sample:
-        numbers = torch.Generator().manual_seed(0)
-        return Sample(torch.randn(10, 128, generator=numbers), torch.randn(10, 1280, generator=numbers))
+    def audio(self, _: object) -> Tensor:
+        return torch.randn(10, 128, generator=torch.Generator().manual_seed(0))
+
+    def visual(self, _: object) -> Tensor:
+        return torch.randn(10, 1280, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture
@@ -174,7 +177,7 @@ def test_the_whole_path_from_media_to_the_same_answers(film: Path, tmp_path: Pat
 @pytest.mark.parametrize("options", [{}, {"bidirectional": True, "share_u": False}, {"decoder_init": "label_guided"}])
 def test_reads_back_what_was_written(half: bool, options: dict[str, Any], tmp_path: Path) -> None:
     model = network(**options)
-    audio, visual = FakePreprocessor()(None)
+    audio, visual = FakePreprocessor().audio(None), FakePreprocessor().visual(None)
     folder = write(tmp_path / "b", model, half=half)
     again = bundle.read(folder, bundle.manifest(folder))
     assert not again.training
@@ -328,10 +331,10 @@ def test_another_process_has_the_same_answers_and_killed_while_it_writes_leaves_
     assert done.returncode == -signal.SIGKILL, done.stderr
     child, difference = done.stdout.split()
     assert float(difference) == 0
-    assert (good.parent / f".bundle.{child}.tmp" / "README.md").read_text() == "never seen"
+    assert (good.parent / f".bundle.{HOST}-{child}.tmp" / "README.md").read_text() == "never seen"
     assert bundle.manifest(good) == before
     monkeypatch.setattr(os, "getpid", lambda: int(child))  # in a container the next process has the same number
-    for leftover in (f".bundle.{child}.old", ".bundle.99999999.tmp"):
+    for leftover in (f".bundle.{HOST}-{child}.old", f".bundle.{HOST}-99999999.tmp"):
         (good.parent / leftover).mkdir()
         (good.parent / leftover / "x").write_text("x")
     write(good, network(seed=1))
@@ -369,10 +372,11 @@ def test_what_a_process_that_was_killed_between_two_renames_left_is_put_back(by:
     assert sorted(p.name for p in good.parent.iterdir()) == ["a clip", "bundle"]
 
 
-def test_what_a_process_that_still_runs_has_begun_is_left_alone(good: Path) -> None:
-    begun = good.parent / f".bundle.{os.getppid()}.tmp"
-    for other in (begun, good.parent / ".bundle.tmp", good.parent / ".bundle.1x.old", good.parent / ".bundle.7.bak"):
-        other.mkdir()
+def test_what_others_have_begun_is_left_alone(good: Path) -> None:
+    """A process that still runs, one of another machine, and what has another name."""
+    running, gone = f"{HOST}-{os.getppid()}", f"{HOST}-99999999"
+    for name in (f"{running}.tmp", "elsewhere-99999999.tmp", "tmp", f"{HOST}-1x.old", f"{gone}.bak", f"2.{gone}.old"):
+        (good.parent / f".bundle.{name}").mkdir()
     before = sorted(good.parent.iterdir())
     bundle.write(good, network(), recipe=RECIPE)
     assert sorted(good.parent.iterdir()) == before
@@ -386,12 +390,6 @@ def test_a_bundle_may_lack_clip_card_and_picture(tmp_path: Path) -> None:
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
     with pytest.raises(BundleError, match=r"golden\.safetensors is damaged or missing"):
         bundle.golden_difference(folder, again)
-    sample = FakePreprocessor()(None)
-    bundle.write(folder, model, recipe=RECIPE, half=False, sample=sample)
-    assert bundle.golden_difference(folder, bundle.read(folder)) == 0
-    assert torch.equal(load_file(folder / "golden.safetensors")["visual"], sample.visual)
-    with pytest.raises(BundleError, match="need the sound and the pictures"):
-        bundle.write(folder, model, recipe=RECIPE, sample=Sample(sample.audio, None))
 
 
 def test_a_bundle_says_what_it_was_trained_with(tmp_path: Path) -> None:
@@ -444,7 +442,7 @@ def format1(tmp_path: Path) -> Path:
 
 
 def test_every_version_reads_format_1_and_answers_as_the_first_did(format1: Path) -> None:
-    written = bundle.sha256(format1 / "config.json")
+    written = sha256(format1 / "config.json")
     assert written == "bd040e8eb61b3b564fa9e41b3db7a08c5fd8e5618d01f0839f9c1155876c31df"
     model = bundle.read(format1, bundle.manifest(format1))
     assert model.classes == CLASSES
@@ -605,7 +603,7 @@ def test_code_pickles_and_other_weights_are_refused(name: str, good: Path) -> No
 
 @pytest.mark.parametrize("name", ["../elsewhere/secret", "/etc/passwd", "sub/../model.safetensors", "", "x" * 100_000])
 def test_names_outside_the_folder_are_refused(name: str, good: Path, secret: Path) -> None:
-    facts = {"size": 6, "sha256": bundle.sha256(secret)}
+    facts = {"size": 6, "sha256": sha256(secret)}
     refused(edit(good, files={**config(good)["files"], name: facts}), "does not belong into a bundle")
 
 

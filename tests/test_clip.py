@@ -92,14 +92,6 @@ def test_times_may_come_in_any_order_and_twice(containers: Path) -> None:
     assert clip.stats.converted == 3
 
 
-def test_threads_do_not_change_the_answer(containers: Path) -> None:
-    clips = [read_clip(containers / "h264.mp4", times=[0.3, 1.1, 2.9], seconds=3, threads=n) for n in (1, 2, 2)]
-    assert torch.equal(clips[0].frames, clips[1].frames)
-    assert torch.equal(clips[0].frames, clips[2].frames)
-    assert torch.equal(clips[0].waveform, clips[1].waveform)
-    assert {clip.stats.fallback for clip in clips} == {""}
-
-
 def test_a_window_of_a_long_file_reads_that_part_only(tmp_path: Path) -> None:
     for name, picture, sound in (
         ("long.mp4", Picture(fps=10, size=(32, 32), seconds=90, gop=20), Sound(rate=8000, seconds=90)),

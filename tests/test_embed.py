@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -138,10 +139,16 @@ def test_a_model_without_embeddings_is_refused_by_what_it_is() -> None:
 # -- labels ----------------------------------------------------------------------------------------------------------
 
 
-def test_labels_come_from_folders_or_lists_or_nobody(clips: Path, tau: Path) -> None:
+def test_labels_come_from_folders_or_lists_or_nobody(clips: Path, tau: Path, tmp_path: Path) -> None:
     told = [(source.id, source.label, source.label_source) for source in find_sources([clips])]
     assert told == [("a", "bus", "folder"), ("b", "bus", "folder"), ("c", "park", "folder")]
     assert {source.label_source for source in find_sources([clips / "bus", clips / "park" / "c.mp4"])} == {"model"}
+    shutil.copytree(clips, tmp_path / "train")
+    (tmp_path / "test" / "bus").mkdir(parents=True)
+    shutil.copy(clips / "bus" / "a.mp4", tmp_path / "test" / "bus" / "d.mp4")
+    told = [(source.id, source.label) for source in find_sources([tmp_path])]
+    assert told == [("d", "bus"), ("a", "bus"), ("b", "bus"), ("c", "park")]  # not "test" and "train"
+    assert {source.label for source in find_sources([tmp_path / "test"])} == {""}
     first, second = find_sources([tau])
     assert (first.id, first.label, second.label, first.label_source) == ("park-lyon-1-1", "park", "tram", "list")
     assert first.audio == tau / "audio" / "park-lyon-1-1.wav"
@@ -150,9 +157,11 @@ def test_labels_come_from_folders_or_lists_or_nobody(clips: Path, tau: Path) -> 
 def test_sounds_are_found_by_name(tau: Path, clips: Path, tmp_path: Path) -> None:
     found = find_sources([tau / "video"], audio=tau / "audio")
     assert [source.audio for source in found] == sorted((tau / "audio").iterdir())
+    shutil.copy(tau / "audio" / "park-lyon-1-1.wav", tmp_path / "c.WAV")
+    assert find_sources([clips / "park"], audio=tmp_path)[0].audio == tmp_path / "c.WAV"
     with pytest.raises(DataNotFoundError, match="no sound called a"):
         find_sources([clips], audio=tau / "audio")
-    with pytest.raises(AvzooError, match="of one video, not of 2"):
+    with pytest.raises(AvzooError, match="of one video, 2 were given"):
         find_sources([tau / "video"], audio=tau / "audio" / "park-lyon-1-1.wav")
     (tmp_path / "evaluation_setup").mkdir()
     with pytest.raises(DataNotFoundError, match=r"fold1_evaluate\.csv"):

@@ -12,11 +12,11 @@ from torch import Tensor
 from avzoo.audio import mel_bank, resample
 from avzoo.audio.scalogram import (
     average_difference,
+    centres_and_widths,
     fbank_bank,
     frame_seconds,
     long_term_spectrum,
     scalogram_bank,
-    scalogram_centres,
 )
 from avzoo.errors import AvzooError
 
@@ -30,6 +30,11 @@ def noise(*shape: int) -> Tensor:
 
 def scalogram(waveform: Tensor) -> Tensor:
     return long_term_spectrum(waveform, scalogram_bank(), **FRAMING)
+
+
+def scalogram_centres(bank: str = "scatnet", filters: int = 290) -> Tensor:
+    """Hz."""
+    return centres_and_widths(bank, filters, 8192)[0] * HZ
 
 
 def test_scatnet_has_232_filters_of_constant_q_and_58_linear_ones_at_the_reference_frequencies() -> None:

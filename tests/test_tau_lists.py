@@ -258,9 +258,9 @@ def test_a_random_split_is_by_the_clip() -> None:
 @pytest.mark.parametrize(
     ("lines", "options", "message"),
     [
-        (city(PLACES), {"share": 0.6}, r"share=0.6: expected .*above 0 to 0.5"),
-        (city(PLACES), {"share": 0.0}, "above 0 to 0.5"),
-        (city(PLACES), {"how": "clips"}, 'how=\'clips\'.*expected "locations" or "random"'),
+        (city(PLACES), {"share": 0.6}, "share is 0.6, expected above 0"),
+        (city(PLACES), {"share": 0.0}, "share is 0.0, expected above 0"),
+        (city(PLACES), {"how": "clips"}, "how is 'clips', expected one of"),
         ([line("17", "bus", where="a.csv:3")], {}, "a.csv:3: 17 tells no location; expected scene-city-location-seg"),
         (city({"bus": [9]}), {}, 'of these 9 clips, no scene has two locations; how="random" splits by the clip'),
         (city({"bus": [1]}), {"how": "random"}, "no scene has two clips$"),

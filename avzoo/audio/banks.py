@@ -1,4 +1,4 @@
-"""Banks of filters are made once: `made_once`, for every front-end alike."""
+"""`made_once`: a cache for filter banks."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from avzoo.errors import AvzooError
 def magnitudes(waveform: Tensor, *, n_fft: int, window: int, hop: int) -> Tensor:
     """`|STFT|`, by a periodic Hann window.
 
-    Frame `i` is exactly the samples `[i * hop, i * hop + window)`: no sample is made up at the ends, and a rest at the
-    end is dropped.
+    Frame `i` is exactly the samples `[i * hop, i * hop + window)`: no sample is made up at the ends, and trailing
+    samples that do not fill a window are dropped.
 
     Args:
         waveform: `[..., samples]`, float.

@@ -70,7 +70,7 @@ def gammatone(
     """Root mean square of each gammatone band over a rectangular window, before any dB.
 
     Equal to `gammatone.gtgram.gtgram` of the PyPI package `gammatone`, upside down: here row 0 is the highest band.
-    A rest at the end that fills no window is dropped.
+    Trailing samples that do not fill a window are dropped.
 
     Args:
         waveform: `[..., samples]`.
@@ -271,7 +271,7 @@ def _memories(arriving: Tensor, decay: Tensor) -> Tensor:
 
 @made_once
 def _bank(sample_rate: int, bands: int, f_min: float, f_max: float) -> _Bank:
-    """Runs the four sections over one block: once with a click, and from each of the eight memories without sound."""
+    """The responses of the four sections over one block: to a click, and to each of the eight memories alone."""
     if f_max > sample_rate / 2:
         raise AvzooError(
             f"gammatone filters need f_max <= {sample_rate / 2:g} Hz (half the sample rate), got f_max={f_max:g}"

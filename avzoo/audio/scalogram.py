@@ -184,7 +184,7 @@ def scalogram_bank(*, bank: WaveletBank = "scatnet", filters: int = 290, n_fft: 
     >>> scalogram_bank().shape
     torch.Size([290, 4097])
     """
-    centres, widths = _centres_and_widths(bank, filters, n_fft)
+    centres, widths = centres_and_widths(bank, filters, n_fft)
     rows = _morlets(centres, widths, n_fft)
     if bank == "scatnet":
         # the constant-Q rows are those wider than the linear ones, and the lowest of them, which is as wide
@@ -195,31 +195,11 @@ def scalogram_bank(*, bank: WaveletBank = "scatnet", filters: int = 290, n_fft: 
     return rows[:, : n_fft // 2 + 1].float().contiguous()
 
 
-def scalogram_centres(
-    *, bank: WaveletBank = "scatnet", filters: int = 290, n_fft: int = 8192, sample_rate: int = 16_000
-) -> Tensor:
-    """The centre frequencies of the rows of `scalogram_bank`.
+def centres_and_widths(bank: str, filters: int, n_fft: int) -> tuple[Tensor, Tensor]:
+    """Centres and standard deviations of the Gaussians in bins, `[filters]` each, from low to high, float64.
 
-    Args:
-        bank: as in `scalogram_bank`.
-        filters: as in `scalogram_bank`.
-        n_fft: as in `scalogram_bank`.
-        sample_rate: Hz.
-
-    Returns:
-        `[filters]` in Hz, float64, from low to high; 0 for a low-pass.
-
-    Raises:
-        AvzooError: as in `scalogram_bank`.
-
-    >>> [round(hz, 3) for hz in scalogram_centres()[[0, -1]].tolist()]
-    [2.7, 7932.944]
+    A low-pass has its centre at 0. Arguments and errors are those of `scalogram_bank`.
     """
-    return _centres_and_widths(bank, filters, n_fft)[0] * (sample_rate / n_fft)
-
-
-def _centres_and_widths(bank: str, filters: int, n_fft: int) -> tuple[Tensor, Tensor]:
-    """Centres and standard deviations of the Gaussians in bins, `[filters]` each, from low to high, float64."""
     if n_fft < 64 or n_fft % 2:
         raise AvzooError(f"a wavelet bank needs an even n_fft of 64 samples or more, got {n_fft}")
     if bank == "scatnet":

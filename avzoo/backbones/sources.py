@@ -6,9 +6,7 @@ without an entry comes from where timm gets it.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 import re
 import urllib.error
 import warnings
@@ -24,6 +22,7 @@ from avzoo.backbones import lite0
 from avzoo.backbones.places365 import convert_places365_vgg16
 from avzoo.backbones.vggish import convert_vggish
 from avzoo.errors import DataNotFoundError
+from avzoo.files import cache_folder, sha256
 from avzoo.registry import PACKAGE
 
 State = dict[str, Tensor]
@@ -75,7 +74,7 @@ def read(backbone: Backbone) -> State:
         DataNotFoundError: If they are not here and cannot be fetched, or the file is not the one that is pinned.
     """
     form, _, rest = backbone.source.partition(":")
-    folder = Path(os.environ.get("AVZOO_CACHE") or Path.home() / ".cache" / "avzoo") / "backbones"
+    folder = cache_folder() / "backbones"
     if form == "package":
         file = PACKAGE / "weights" / rest
         if not file.exists():
@@ -94,12 +93,10 @@ def read(backbone: Backbone) -> State:
     return _parsed(backbone, file)
 
 
-def _check(file: Path, sha256: str) -> None:
-    with file.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
-    if not found.startswith(sha256):
+def _check(file: Path, pinned: str) -> None:
+    if not (found := sha256(file)).startswith(pinned):
         raise DataNotFoundError(
-            f"{file} is damaged or of another make: its sha256 begins with {found[:8]}, not with {sha256[:8]};"
+            f"{file} is damaged or of another make: its sha256 begins with {found[:8]}, not with {pinned[:8]};"
             " delete it and retry, or reinstall the package it came with"
         )
 

@@ -1,4 +1,4 @@
-"""A checkpoint on disk: what is written, and what is believed when it is read.
+"""The bundle format: the files of a checkpoint, and the checks before one is loaded.
 
 ```
 config.json          format, class, its arguments, classes, preprocess, backbones, versions, and a manifest
@@ -17,7 +17,7 @@ compared with the file's header before any is read. No pickle is ever opened.
 
 from __future__ import annotations
 
-from avzoo.bundle.files import FILES, FORMAT, REQUIRED, manifest, sha256
+from avzoo.bundle.files import FILES, FORMAT, REQUIRED, manifest
 from avzoo.bundle.golden import GOLDEN_TOLERANCE, golden_difference
 from avzoo.bundle.reading import read, read_config
 from avzoo.bundle.training import read_training_checkpoint, training_facts
@@ -34,7 +34,6 @@ __all__ = [
     "read",
     "read_config",
     "read_training_checkpoint",
-    "sha256",
     "training_facts",
     "write",
 ]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from avzoo.errors import BundleError, did_you_mean
+from avzoo.files import HOST, is_running, sha256, temporary, writer
 
 FORMAT = 1
 FILES = (
@@ -38,12 +39,6 @@ KEYS = {
     "commit": str,
     "files": dict,
 }
-
-
-def sha256(path: Path) -> str:
-    """The sha256 of a file, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def manifest(folder: Path, names: tuple[str, ...] = FILES) -> dict[str, dict[str, Any]]:
@@ -126,7 +121,7 @@ def whole_or_not_at_all(folder: Path) -> Iterator[Path]:
         raise BundleError(f"{folder} exists and is no bundle: give a new folder")
     for leftover in _leftovers(folder):
         shutil.rmtree(leftover, ignore_errors=True)
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    unfinished = temporary(folder)
     unfinished.mkdir(parents=True)
     try:
         yield unfinished
@@ -149,30 +144,13 @@ def recover(folder: Path) -> None:
 
 def _leftovers(folder: Path) -> list[Path]:
     """Beside a folder, what processes that are no more had begun."""
-    if not folder.parent.is_dir():
-        return []
-    found = []
-    for beside in folder.parent.iterdir():
-        pid, _, kind = beside.name.removeprefix(f".{folder.name}.").partition(".")
-        ours = beside.name == f".{folder.name}.{pid}.{kind}" and pid.isdecimal() and kind in ("tmp", "old")
-        # In a container the next process has the same number, so what bears it is a leftover too.
-        if ours and (int(pid) == os.getpid() or not _is_running(int(pid))):
-            found.append(beside)
-    return found
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+    begun = [file for kind in ("tmp", "old") for file in folder.parent.glob(f".{escape(folder.name)}.{HOST}-*.{kind}")]
+    # In a container the next process has the same number, so what bears it is a leftover too.
+    return [file for file in begun if (pid := writer(file)) and (pid == os.getpid() or not is_running(pid))]
 
 
 def _replace(folder: Path, unfinished: Path) -> None:
-    replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    replaced = temporary(folder, "old")
     if not folder.exists():
         unfinished.rename(folder)
         return

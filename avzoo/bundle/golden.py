@@ -10,22 +10,15 @@ from torch import Tensor
 
 from avzoo.errors import BundleError
 from avzoo.models import AVModule
-from avzoo.preprocess import Preprocessor, Sample, read_window
+from avzoo.preprocess import Preprocessor, read_window
 
 GOLDEN_TOLERANCE = 1e-4  # of golden logits on another machine or with other versions
 
 
-def golden(model: AVModule, source: Path | Sample) -> dict[str, Tensor]:
-    """The features of a clip, by the whole path from media to scores, or of a sample, and their logits.
-
-    Raises:
-        BundleError: If the sound or the pictures are missing.
-    """
-    if isinstance(source, Path):
-        source = Preprocessor(model.preprocess)(read_window(source, model.preprocess))
-    audio, visual = source
-    if audio is None or visual is None:
-        raise BundleError("golden outputs need the sound and the pictures of a sample: one of them is None")
+def golden(model: AVModule, path: Path) -> dict[str, Tensor]:
+    """The features of a clip and their logits, by the whole path from media to scores."""
+    preprocessor, clip = Preprocessor(model.preprocess), read_window(path, model.preprocess)
+    audio, visual = preprocessor.audio(clip), preprocessor.visual(clip)
     with torch.no_grad():
         logits = model(audio[None], visual[None])[0]
     return {"audio": audio.contiguous(), "visual": visual.contiguous(), "logits": logits.contiguous()}

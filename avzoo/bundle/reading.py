@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from avzoo import backbones
-from avzoo.bundle.files import FILES, REQUIRED, load_config, load_json, manifest, recover, sha256
+from avzoo.bundle.files import FILES, REQUIRED, load_config, load_json, manifest, recover
 from avzoo.errors import BundleError, did_you_mean
+from avzoo.files import sha256
 from avzoo.models import MODELS, AVModule
 from avzoo.preprocess import Preprocess
 

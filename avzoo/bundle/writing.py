@@ -15,7 +15,6 @@ from avzoo.bundle.golden import golden
 from avzoo.bundle.reading import pins
 from avzoo.errors import BundleError
 from avzoo.models import AVModule
-from avzoo.preprocess import Sample
 
 
 def write(
@@ -24,7 +23,6 @@ def write(
     *,
     recipe: str,
     golden_clip: Path | None = None,
-    sample: Sample | None = None,
     card: str | None = None,
     picture: Path | None = None,
     commit: str | None = None,
@@ -38,7 +36,6 @@ def write(
         model: In eval mode, on the CPU.
         recipe: The resolved recipe, YAML.
         golden_clip: A video of the generator; it is copied, and its logits stored.
-        sample: Features whose logits are stored where there is no golden clip.
         card: The README, Markdown.
         picture: The golden clip's timeline.
         commit: Of the code that it was trained with; default: of this code.
@@ -64,11 +61,9 @@ def write(
             (unfinished / "README.md").write_text(card, encoding="utf-8")
         if picture is not None:
             shutil.copyfile(picture, unfinished / "timeline.png")
-        source: Path | Sample | None = sample
         if golden_clip is not None:
-            source = Path(shutil.copyfile(golden_clip, unfinished / "golden.mp4"))
-        if source is not None:
-            save_file(golden(model, source), unfinished / "golden.safetensors")
+            clip = shutil.copyfile(golden_clip, unfinished / "golden.mp4")
+            save_file(golden(model, clip), unfinished / "golden.safetensors")
         init_args = {key: value for key, value in dict(model.hparams).items() if not key.startswith("_")}
         config = {
             "format": FORMAT,

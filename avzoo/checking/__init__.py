@@ -1,4 +1,4 @@
-"""The doctor of one's own clips: what a training would trip over, or quietly learn wrong, and what to do about it.
+"""`avzoo check`: finds problems in your clips and labels before training.
 
 Of each file the header and one second are read; more only where that second is silent or black, and all of it only
 where another has the same size, to see whether they are the same.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,11 +12,10 @@ from tqdm import tqdm
 from avzoo.checking.report import Problem, counted, listed
 from avzoo.clip import VIDEO_SUFFIXES, MediaInfo, read_clip
 from avzoo.data.clip_table import SPLITS, ClipRow, find_files
+from avzoo.files import sha256
 
 SHORTEST = 1.0  # s, a segment of all shipped models
 PLACES = 20  # in a file that are looked at before it is called silent or black
-SILENT = 1e-3  # of full scale (-60 dB), what a sound stays below that nobody hears
-BLACK = 16  # of 255, likewise for pictures
 PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".heic", ".tif", ".tiff"})
 
 
@@ -94,10 +92,7 @@ def empty_tracks(path: Path, info: MediaInfo) -> list[str]:
             audio="silent" in found,
             on_damage="pad",
         )
-        if "silent" in found and clip.waveform.abs().max() >= SILENT:
-            found.remove("silent")
-        if "black" in found and clip.frames.max() >= BLACK:
-            found.remove("black")
+        found = [kind for kind in found if kind in clip.empty]
     return found
 
 
@@ -109,8 +104,7 @@ def of_content(paths: Sequence[Path], rows: Sequence[ClipRow]) -> Iterator[Probl
     same: dict[str, list[Path]] = defaultdict(list)
     candidates = [path for group in sizes.values() if len(group) > 1 for path in group]
     for path in tqdm(candidates, desc="comparing files of one size", unit="file", disable=None):
-        with path.open("rb") as opened:
-            same[hashlib.file_digest(opened, "sha256").hexdigest()].append(path)
+        same[sha256(path)].append(path)
     for group in same.values():
         if len(group) < 2:
             continue

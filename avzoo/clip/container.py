@@ -101,14 +101,14 @@ class MediaFile:
                 return
 
     def pictures(self, packet: Packet[Any] | None) -> list[VideoFrame]:
-        """The pictures that `packet` sets free; None drains the decoder."""
+        """Frames decoded from `packet`; None flushes the decoder."""
         self.count["sent"] += packet is not None
         frames = self._decode(self.video, packet)
         self.count["decoded"] += len(frames)
         return frames
 
     def sounds(self, packet: Packet[Any] | None) -> list[AudioFrame]:
-        """The pieces of sound that `packet` sets free; None drains the decoder."""
+        """Sound decoded from `packet`, in pieces; None flushes the decoder."""
         return self._decode(self.audio, packet)
 
     def _decode(self, stream: Stream | None, packet: Packet[Any] | None) -> list[Any]:

@@ -7,7 +7,9 @@ from pathlib import Path
 from avzoo.errors import DataNotFoundError, MediaError, did_you_mean
 
 SOUND_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga"})  # read by soundfile
-VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".mov", ".avi", ".mpg", ".mpeg", ".m4v"})  # looked for in folders
+VIDEO_SUFFIXES = frozenset(  # looked for in folders
+    ".mp4 .m4v .mov .3gp .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv .ogv".split()
+)
 
 
 def is_sound_file(path: Path) -> bool:

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from av.codec.context import ThreadType
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -27,7 +26,7 @@ def read_pictures(
     file: MediaFile, stream: VideoStream, want: Window, got: plan.Packets, end: float
 ) -> tuple[Tensor, float]:
     """The pictures on screen at the wanted instants, and the seconds by which they fall short of them."""
-    stream.codec_context.thread_count, stream.codec_context.thread_type = want.threads, ThreadType.FRAME
+    stream.codec_context.thread_count = 1  # many clips at once are faster than many threads a clip
     begin, tick, packets = file.zero + want.start, tick_of(stream), got.video
     ticks, shown = plan.ticks(stream, begin, want.times), plan.displayed(packets)
     due = [shown[max(bisect_right(shown, t) - 1, 0)] for t in ticks] if shown else []

@@ -36,7 +36,6 @@ def read_clip(
     on_missing_audio: Literal["error", "silence"] = "error",
     on_damage: Literal["error", "pad"] = "error",
     sequential: bool = False,
-    threads: int = 1,
 ) -> Clip:
     """Read the pictures at `times` and the sound of `seconds` s from `start` on.
 
@@ -54,7 +53,6 @@ def read_clip(
         on_missing_audio: "silence" replaces a missing audio stream by silence at 16 kHz.
         on_damage: "pad" takes a damaged or truncated file, pads it and says so in `Clip.damage`.
         sequential: Decode every picture of the window: the slow reference that the plan is equal to.
-        threads: Decoder threads; 1 is best for many clips at once, 2 for the latency of one.
 
     Raises:
         DataNotFoundError: There is no such file.
@@ -66,7 +64,7 @@ def read_clip(
             f"{name}: asked for pictures at {list(times)} s in {seconds} s from {start} s on; expected start >= 0,"
             " seconds > 0 and every time within [0, seconds]"
         )
-    want = Window(start, seconds, tuple(times), audio, on_missing_audio, sequential, threads)
+    want = Window(start, seconds, tuple(times), audio, on_missing_audio, sequential)
     if isinstance(path, Clip):
         if audio_path is not None:
             raise MediaError(f"{path.id}: a Clip brings its own sound, and {audio_path} was given too")

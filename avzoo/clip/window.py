@@ -14,6 +14,8 @@ from avzoo.clip import arrays
 from avzoo.errors import MediaError
 
 SILENCE_RATE = 16_000  # Hz, of the silence that stands in for a missing audio stream
+SILENT = 1e-3  # of full scale (-60 dB), what a sound stays below that nobody hears
+BLACK = 16  # of 255, likewise for pictures
 TOLERANCE = 0.5  # s that a file may fall short of its declared length without counting as damaged
 
 
@@ -56,6 +58,13 @@ class Clip:
     damage: str = ""
     stats: DecodeStats = field(default_factory=DecodeStats)
     seconds: float = 0.0
+
+    @property
+    def empty(self) -> set[str]:
+        """What it holds without anything in it: "silent" sound, "black" pictures."""
+        silent = self.waveform.numel() and self.waveform.abs().max() < SILENT
+        black = self.frames.numel() and self.frames.max() < BLACK
+        return {name for name, found in (("silent", silent), ("black", black)) if found}
 
     @classmethod
     def of(
@@ -109,7 +118,6 @@ class Window:
     audio: bool
     on_missing_audio: Literal["error", "silence"]
     sequential: bool
-    threads: int
 
     def clip(self, id: str) -> Clip:
         """The window with nothing in it yet: no pictures, and silence where sound is wanted."""

@@ -27,6 +27,7 @@ def run(options: argparse.Namespace) -> None:
     from avzoo.data import rendering
     from avzoo.errors import AvzooError
 
+    plot.check_picture(options.out)
     model = hub.load_ref(registry.parse_ref(options.model, paths=True))
     known = [name for name in rendering.CLASSES if name in model.classes]
     if len(known) < 3:  # an event, and two others to be mistaken for it
@@ -47,5 +48,5 @@ def run(options: argparse.Namespace) -> None:
         print(f"  {second:<8}" + "".join(f"{name:<14}" for name in row).rstrip() + mark)
     right = sum(ours == theirs for ours, theirs in zip(said, truth, strict=True))
     print(f"\n  {right} of {len(truth)} seconds are right")
-    plot.timeline(answer, options.out, truth=(script.category, script.start, script.end))
+    plot.save(plot.timeline_figure(answer, truth=(script.category, script.start, script.end)), options.out)
     print(f"  video    {video}\n  picture  {options.out}")

@@ -20,9 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"{parser.description}\n\n"
         "There is a row a segment, with the embedding of its sound, of its picture and of\n"
         "both joined. Labels are those of the data where it tells them: of a dataset in\n"
-        "TAU's layout the list evaluation_setup/fold1_evaluate.csv, of a folder of\n"
-        "folders their names. Elsewhere the label is the model's own best class; the\n"
-        "column label_source says which (list, folder or model)."
+        "TAU's layout the list evaluation_setup/fold1_evaluate.csv; of a folder of\n"
+        "folders, or of such in train, val and test, their names. Elsewhere the label is\n"
+        "the model's own best class; the column label_source says which (list, folder or\n"
+        "model)."
     )
     parser.epilog = (
         "Example:\n"

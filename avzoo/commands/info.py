@@ -27,14 +27,10 @@ def run(options: argparse.Namespace) -> None:
 
         located = hub.locate(ref, options.revision)
         model = located.read()
-        p = model.preprocess
         rows["network"] = f"{type(model).__name__}, {sum(x.numel() for x in model.parameters()):,} parameters"
         rows["task"] = model.task
         rows["classes"] = "; ".join(model.classes)
-        rows["signal path"] = (
-            f"{p.seconds:g} s in {p.segments} segments; {p.audio_backbone or p.audio_kind} at {p.sample_rate} Hz,"
-            f" {p.visual_backbone} on {p.fps:g} frame(s) a second at {p.size} x {p.size}"
-        )
+        rows["signal path"] = model.preprocess.describe()
         rows["folder"] = str(located.folder)
         rows["verified"] = f"against {located.authority}"
     width = max(map(len, rows))
@@ -56,9 +52,9 @@ def _of_entry(entry: registry.Checkpoint) -> Iterator[tuple[str, str]]:
     yield "classes", "; ".join(entry.classes)
     yield "dataset", f"{entry.dataset}, {entry.features}"
     for metric in entry.metrics:
-        yield f"{metric['name']}, {metric['split']}", f"{registry.figure(metric)}, {metric['seeds']} seed(s)"
+        yield f"{metric['name']}, {metric['split']}", f"{registry.format_metric(metric)}, {metric['seeds']} seed(s)"
     if entry.paper:
-        yield "the paper", f"{entry.paper['name']} {registry.figure(entry.paper)} on {entry.paper['split']}"
+        yield "the paper", f"{entry.paper['name']} {registry.format_metric(entry.paper)} on {entry.paper['split']}"
     yield "licence", entry.licence or "none yet"
     for number, source in enumerate(entry.sources, start=1):
         yield f"source {number}", source

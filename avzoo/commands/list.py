@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
                 f"[bold]{entry.name}[/bold]",
                 entry.task,
                 entry.dataset,
-                next((registry.figure(metric) for metric in entry.metrics if metric["split"] == "test"), "-"),
+                next((registry.format_metric(metric) for metric in entry.metrics if metric["split"] == "test"), "-"),
                 f"{entry.size / 1e6:.1f} MB{', Hub' * (entry.weights == 'hub')}" if entry.weights else "none",
                 entry.licence or "-",
             )

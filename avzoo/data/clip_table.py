@@ -1,7 +1,7 @@
-"""One's own clips as rows: a folder per class, or a table; and which of them are held back for validation.
+"""One's own clips as rows: a folder per class, or a table; which are held back, and why none can be learnt from.
 
 ```
-folder/<class>/**/*.mp4                       validation is drawn; files in one subfolder of a class stay together
+folder/<class>/**/*.mp4                       validation is drawn; files in subfolders of one name stay together
 folder/{train,val,test}/<class>/**/*.mp4      validation is drawn from `train` where there is no `val`
 table.csv, table.parquet                      path, label[, start, end, split, group]; paths from the table's folder on
 ```
@@ -16,15 +16,16 @@ import difflib
 import hashlib
 import io
 import math
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from avzoo.clip import VIDEO_SUFFIXES
-from avzoo.data.base import Split
+from avzoo.data.base import BACKGROUND, Split, Task
 from avzoo.errors import AnnotationError, AvzooError, DataNotFoundError, did_you_mean
 
 SPLITS: dict[str, Split] = {
@@ -33,6 +34,7 @@ SPLITS: dict[str, Split] = {
     "test": "test", "testing": "test", "evaluation": "test",
 }  # fmt: skip
 REQUIRED, OPTIONAL = ("path", "label"), ("start", "end", "split", "group")
+ELSEWHERE = {"begin": "start", "onset": "start", "stop": "end", "offset": "end"}  # what others call these columns
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ def read_clips(root: Path) -> list[ClipRow]:
     if not root.is_file():
         near = did_you_mean(root.name, [p.name for p in root.parent.iterdir()]) if root.parent.is_dir() else ""
         raise DataNotFoundError(f"{root}: no such folder or table{near}")
-    header, lines = _read_parquet(root) if root.suffix.lower() == ".parquet" else _read_csv(root)
+    if root.suffix.lower() in VIDEO_SUFFIXES:
+        raise DataNotFoundError(f"{root}: one video is no data set: expected a folder per class, or a table of clips")
+    header, lines = _read_table(root)
     columns = _columns(root, header)
     rows = [_row(root, columns, fields, where) for where, fields in lines]
     if not rows:
@@ -97,8 +101,20 @@ def _read_folder(root: Path) -> list[ClipRow]:
     for folder in [folder for folder in declared if any(video.parent == folder for video in videos[folder])]:
         del declared[folder]
     found: list[tuple[Path, Split | None]] = [(folder, None) for folder in folders]
+    filled = [folder for folder in folders if videos[folder]]
+    of_splits = [folder.name for folder in filled if folder in declared]
+    if of_splits and "train" not in declared.values():
+        raise AnnotationError(
+            f"{root} has {' and '.join(of_splits)} and no train, from which to learn: expected train/<class>/*.mp4; if"
+            " these are classes, their videos lie right in them"
+        )
+    if filled and not declared and all(_like_a_split(folder, videos[folder]) for folder in filled):
+        raise AnnotationError(
+            f"{root} has {' and '.join(folder.name for folder in filled)}, which look like splits and would be read as"
+            " classes: call them train, val and test; if these are classes, their videos lie right in them"
+        )
     if "train" in declared.values():
-        foreign = [folder.name for folder in folders if folder not in declared and videos[folder]]
+        foreign = [folder.name for folder in filled if folder not in declared]
         if foreign:
             raise AnnotationError(
                 f"{root} has {', '.join(sorted(folder.name for folder in declared))} and beside them {foreign[0]}:"
@@ -108,11 +124,17 @@ def _read_folder(root: Path) -> list[ClipRow]:
     rows = []
     for folder, split in found:
         for path in find_files(folder):
-            group = "" if path.parent == folder else _name(path.parent, root)
+            group = "" if path.parent == folder else _name(path.parent, folder)
             rows.append(ClipRow(path, _name(path, root), _plain(folder.name), None, None, split, group, str(path)))
     if not rows:
         raise DataNotFoundError(_nothing(root))
     return sorted(rows, key=lambda row: row.name)
+
+
+def _like_a_split(folder: Path, videos: Sequence[Path]) -> bool:
+    """Whether it is called like `train_set`, `Validation data` or `testset`, and holds folders, not videos."""
+    word = re.split(r"[\W_]", folder.name.lower())[0].removesuffix("set")
+    return word in SPLITS and all(video.parent != folder for video in videos)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -133,9 +155,9 @@ def _nothing(root: Path) -> str:
             f"{root}: its videos ({loose[0].name}, ...) lie in no folder of a class: put each in one named by its class"
         )
     others = sorted({path.suffix.lower() for path in root.rglob("*") if path.is_file()} - {""})
-    has = f"only files ending in {', '.join(others)}" if others else "nothing"
+    has = f"holds no video, only files ending in {', '.join(others)}" if others else "is empty"
     others_read = ", ".join(sorted(VIDEO_SUFFIXES - {".mp4"}))
-    return f"{root} holds no video, {has}: expected {root.name}/<class>/*.mp4 (or {others_read})"
+    return f"{root} {has}: expected {root.resolve().name}/<class>/*.mp4 (or {others_read})"
 
 
 def _name(path: Path, root: Path) -> str:
@@ -151,6 +173,17 @@ def _plain(text: str) -> str:
 
 
 Lines = list[tuple[str, list[Any]]]  # file:line, and the fields
+
+
+def _read_table(path: Path) -> tuple[list[str], Lines]:
+    return _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+
+
+def unread_columns(root: Path) -> dict[str, str]:
+    """The columns of a table that are not read, each with the one that it may be meant as, or nothing."""
+    names = [str(name).strip().lower() for name in _read_table(root)[0]]
+    unread = [name for name in names if name and name not in (*REQUIRED, *OPTIONAL)]
+    return {name: meant if (meant := ELSEWHERE.get(name, "")) not in names else "" for name in unread}
 
 
 def _read_csv(path: Path) -> tuple[list[str], Lines]:
@@ -297,10 +330,11 @@ def assign_splits(rows: Sequence[ClipRow], val_fraction: float) -> list[ClipRow]
     for row in rows:
         if row.split != "test":
             units[row.label].add(row.unit)
-    held = {unit for own in units.values() for unit in own if _place(unit) < val_fraction}
+    alone = {unit for own in units.values() if len(own) == 1 for unit in own}  # without it a class has no training
+    held = {unit for own in units.values() for unit in own - alone if _place(unit) < val_fraction}
     for _, own in sorted(units.items()):
-        if len(own) > 1 and not own & held:
-            held.add(min(own, key=_place))
+        if own - alone and not own & held:
+            held.add(min(own - alone, key=_place))
     for _, own in sorted(units.items()):
         if own <= held:
             held.discard(max(own, key=_place))

@@ -36,7 +36,7 @@ from tqdm import tqdm
 from avzoo.augment import AUGMENT_VERSION, view_seeds
 from avzoo.clip import Clip
 from avzoo.errors import AvzooError
-from avzoo.files import HOST, whole
+from avzoo.files import cache_folder, leftovers, whole
 from avzoo.preprocess import Preprocess, Preprocessor, read_window
 
 Modality = Literal["audio", "visual"]
@@ -56,11 +56,6 @@ class Source:
     def place(self) -> str:
         """What tells it from others of the same id."""
         return str(self.path)
-
-
-def cache_folder() -> Path:
-    """Where avzoo keeps what it can make again: `$AVZOO_CACHE`, else `~/.cache/avzoo`."""
-    return Path(os.environ.get("AVZOO_CACHE") or Path.home() / ".cache" / "avzoo")
 
 
 class FeatureCache:
@@ -172,10 +167,8 @@ def extract(
     todo = {source: missing for source, count in views.items() if (missing := cache.missing(source, count))}
     if not todo:
         return {}
-    leftovers = [file for folder in cache.folders.values() for file in folder.glob("*/.*.tmp")]
-    for leftover in leftovers:  # of a killed run; a live one writes under its own number
-        host, _, number = leftover.suffixes[-2][1:].rpartition("-")
-        if host == HOST and not _alive(int(number)):
+    for folder in (found for base in cache.folders.values() for found in base.glob("*")):
+        for leftover in leftovers(folder):
             leftover.unlink(missing_ok=True)
     if workers is None:
         workers = 1 if device != "cpu" else os.cpu_count() or 1
@@ -262,13 +255,3 @@ def _end_with(parent: int) -> None:
 
 def _extract_in_worker(cache: FeatureCache, source: Source, parts: list[View]) -> str | None:
     return _extract_one(cache, source, parts, _worker_preprocessor(cache.preprocess, _worker_device))
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

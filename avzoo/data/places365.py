@@ -34,7 +34,7 @@ from torchvision.transforms.v2 import functional as F
 
 from avzoo.augment import transform
 from avzoo.data.base import Loader, Share, shares
-from avzoo.errors import AnnotationError, AvzooError, DataNotFoundError, MediaError
+from avzoo.errors import AnnotationError, AvzooError, DataNotFoundError, MediaError, check_choice
 from avzoo.preprocess import Preprocess
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -306,16 +306,11 @@ class Places365(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if (
-            subset not in ("standard", "challenge")
-            or images not in (None, *FORMATS)
-            or on_damage not in ("error", "skip")
-            or batch_size < 1
-        ):
-            raise AvzooError(
-                f"subset={subset!r}, images={images!r}, on_damage={on_damage!r}, batch_size={batch_size}: expected"
-                f" standard or challenge, one of {FORMATS} or none, error or skip, and at least 1"
-            )
+        check_choice("subset", subset, ("standard", "challenge"))
+        check_choice("images", images, (None, *FORMATS))
+        check_choice("on_damage", on_damage, ("error", "skip"))
+        if batch_size < 1:
+            raise AvzooError(f"batch_size is {batch_size}, expected 1 or more")
         self.root, self.subset, self.images = Path(root), subset, images
         self.preprocess = Preprocess.of(preprocess)
         self.batch_size, self.on_damage, self.seed = batch_size, on_damage, seed

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Literal
 
-from avzoo.errors import AnnotationError, AvzooError, ClassMismatchError, DataNotFoundError, did_you_mean
+from avzoo.errors import AnnotationError, AvzooError, ClassMismatchError, DataNotFoundError, check_choice, did_you_mean
 from avzoo.files import whole
 
 TAU_CLASSES = (
@@ -205,8 +205,9 @@ def validation_split(
     Raises:
         AvzooError: If an option is out of range, a line tells no location, or no scene has two.
     """
-    if how not in ("locations", "random") or not 0 < share <= 0.5:
-        raise AvzooError(f'how={how!r}, share={share}: expected "locations" or "random", and above 0 to 0.5')
+    check_choice("how", how, ("locations", "random"))
+    if not 0 < share <= 0.5:
+        raise AvzooError(f"share is {share}, expected above 0, and 0.5 or less")
     units = [_unit(line, how) for line in lines]
     scenes: dict[str, Counter[str]] = defaultdict(Counter)
     for scene, name in units:

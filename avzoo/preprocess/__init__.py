@@ -1,4 +1,4 @@
-"""From a clip to what a model eats: `Preprocess`, the numbers; `Preprocessor`, the one path that applies them.
+"""From a clip to the input of a model: `Preprocess`, the numbers; `Preprocessor`, the one path that applies them.
 
 `avzoo extract`, `avzoo fit` and `avzoo predict` all go through `Preprocessor`, and the numbers travel inside every
 checkpoint. Whatever is deterministic and frozen happens here, so that it can be cached under

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Sample(NamedTuple):
-    """What a model eats of one clip: sound and picture by segment, in the shapes that `avzoo.preprocess` draws.
+    """The input of a model from one clip: sound and picture by segment, in the shapes that `avzoo.preprocess` draws.
 
     Attributes:
         audio: Float32 `[segments, ...]`; None where the sound was not read.

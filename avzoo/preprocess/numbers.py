@@ -246,6 +246,18 @@ class Preprocess:
                 raise AvzooError(f"preprocess has no number called {key!r}{did_you_mean(key, known)}; it has {known}")
         return cls(**given)
 
+    def describe(self) -> str:
+        """The signal path in words.
+
+        >>> Preprocess(audio_backbone="vggish", visual_backbone="tf_efficientnet_lite0").describe()
+        'windows of 10 s in 10 segments; vggish at 16000 Hz, tf_efficientnet_lite0 on 1 frame(s) a second at 224 x 224'
+        """
+        return (
+            f"windows of {self.seconds:g} s in {self.segments} segments;"
+            f" {self.audio_backbone or self.audio_kind} at {self.sample_rate} Hz,"
+            f" {self.visual_backbone} on {self.fps:g} frame(s) a second at {self.size} x {self.size}"
+        )
+
     def numbers(self, modality: Literal["audio", "visual"]) -> dict[str, Any]:
         """Those that a modality's features depend on."""
         every = self.to_dict()

@@ -22,7 +22,7 @@ from avzoo.clip import probe
 from avzoo.data.base import AVDataModule, Item, Split
 from avzoo.data.features import extract
 from avzoo.errors import AvzooError, MediaError
-from avzoo.files import whole
+from avzoo.files import leftovers, sha256, whole
 from avzoo.preprocess import Preprocessor
 from avzoo.shards.index import Entry, write_index
 from avzoo.shards.reading import FORMAT, requirements
@@ -81,7 +81,7 @@ def _pack(data: AVDataModule, out: Path, facts: dict[str, Any], groups: dict[Spl
     if "index" in before:
         print(f"{out} is finished already")
         return dict(before["broken"])
-    for leftover in out.glob(".*.tmp"):  # of a killed run
+    for leftover in leftovers(out, alone=True):
         leftover.unlink()
     _write_json(path, facts)
     unfit = {}
@@ -269,23 +269,21 @@ def _finish(out: Path, facts: dict[str, Any], groups: dict[Split, list[Group]]) 
                 for group in itertools.islice(rest, note["groups"]):
                     if (record := note["records"].get(group[0].key)) is None:
                         continue
-                    offset, size, sha256 = record
+                    offset, size, digest = record
                     for item in group:
                         said = describe(item, split)
                         events = tuple(
                             (facts["classes"].index(event["label"]), event["start"], event["end"])
                             for event in said["events"]
                         )
-                        place = (len(names), offset, size, bytes.fromhex(sha256), said["offset"])
+                        place = (len(names), offset, size, bytes.fromhex(digest), said["offset"])
                         rows[split] += 1
                         yield Entry(item.key, item.id, *place, events)
                 names[_name(split, number)] = (out / _name(split, number)).stat().st_size
 
     index = out / "index.safetensors"
     write_index(index, entries())
-    with index.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    described = {"size": index.stat().st_size, "sha256": digest}
+    described = {"size": index.stat().st_size, "sha256": sha256(index)}
     done = {"splits": rows, "shards": names, "broken": broken, "index": described}
     _write_json(out / "shards.json", facts | done)
     shutil.rmtree(out / ".packing", ignore_errors=True)

@@ -63,7 +63,8 @@ class Shards:
         self.names = list(self.facts["shards"])
         if self.storage.remote:
             self.storage.folder = self.storage.cache / self.facts["index"]["sha256"][:16]
-        self.index = Index(self.storage.path("index.safetensors", **self.facts["index"]))
+        size, digest = self.facts["index"]["size"], self.facts["index"]["sha256"]
+        self.index = Index(self.storage.path("index.safetensors", size, digest))
         ends = np.cumsum([0, *self.facts["splits"].values()]).tolist()
         self.splits = {split: range(*ends[n : n + 2]) for n, split in enumerate(self.facts["splits"])}
         self._verified = bytearray(len(self.index))

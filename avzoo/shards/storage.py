@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from avzoo.errors import AvzooError, DataNotFoundError, MediaError
-from avzoo.files import HOST, whole
+from avzoo.files import cache_folder, sha256, temporary, whole
 
 TRIES, PAUSE = 5, 0.5  # of a transfer; s before the second try, each pause twice the one before
 STALE = 3600  # s without a byte after which what another process began in the cache is thrown away
@@ -41,7 +40,7 @@ class Storage:
     def __init__(self, root: str, cache: Path | None, limit: int) -> None:
         self.root, self.limit = root.rstrip("/"), limit
         self.remote = not isinstance(self._system, LocalFileSystem)
-        self.cache = cache or (_default_cache() if self.remote else Path())
+        self.cache = cache or (cache_folder() / "shards" if self.remote else Path())
         self.folder = self.cache if self.remote else Path(url_to_fs(self.root)[1])  # `Shards` says where in the cache
 
     @property
@@ -52,8 +51,8 @@ class Storage:
         """A small file, always as it is now."""
         return self._patiently(name, lambda: bytes(self._system.cat_file(f"{self.root}/{name}")))
 
-    def path(self, name: str, size: int, sha256: str = "") -> Path:
-        """A file of `size` bytes on this machine, fetched if need be."""
+    def path(self, name: str, size: int, digest: str = "") -> Path:
+        """A file of `size` bytes, and of that sha256 if it is given, on this machine, fetched if need be."""
         path = self.folder / name
         if not self.remote:
             if not path.exists():
@@ -65,10 +64,8 @@ class Storage:
                 self._system.get_file(f"{self.root}/{name}", str(unfinished))
                 if (came := unfinished.stat().st_size) != size:
                     raise OSError(f"{came:,} bytes came instead of {size:,}")
-                if sha256:
-                    with unfinished.open("rb") as file:
-                        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                            raise OSError("its sha256 is not what shards.json says")
+                if digest and sha256(unfinished) != digest:
+                    raise OSError("its sha256 is not what shards.json says")
 
         with locked(self.folder / f".{name}.lock"):
             if not path.exists():
@@ -101,7 +98,7 @@ class Storage:
         return found
 
     def _patiently(self, name: str, action: Callable[[], T]) -> T:
-        """Try again what may fail for a moment."""
+        """Retry what fails for a moment only, such as a transfer."""
         attempt = 1
         while True:
             try:
@@ -119,7 +116,7 @@ class Storage:
     @contextlib.contextmanager
     def _room(self, path: Path, size: int) -> Iterator[None]:
         """Make room for a file in the cache, and claim it until the file is there."""
-        claim = path.with_name(f"{path.name}.{HOST}-{os.getpid()}.claim")
+        claim = temporary(path, "claim")
         with locked(self.cache / ".lock"):
             files = [(file, file.stat()) for file in self.cache.glob("*/*") if file.suffix != ".lock"]
             files.sort(key=lambda found: found[1].st_mtime)
@@ -144,16 +141,10 @@ class Storage:
 
 
 def _passing() -> tuple[type[Exception], ...]:
-    """What may be over in a moment."""
+    """The errors after which a retry may succeed."""
     from aiohttp import ClientError
 
     return (OSError, ClientError)
-
-
-def _default_cache() -> Path:
-    from avzoo.data.features import cache_folder  # brings much that a program which only reads does not need
-
-    return cache_folder() / "shards"
 
 
 @functools.cache

@@ -123,15 +123,11 @@ def draw(rates: Sequence[float], losses: Sequence[float], out: Path, *, suggeste
     Returns:
         The file written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = plot.new_figure(7, 4)
     axis = figure.add_subplot()
     axis.semilogx(rates[: len(losses)], losses, color=plot.COLOURS[0], lw=2.2)
     loss = float(np.interp(math.log(suggested), np.log(rates[: len(losses)]), losses))
-    axis.axvline(suggested, color="#50575E", lw=1, ls=":")
+    axis.axvline(suggested, color=plot.DARK, lw=1, ls=":")
     axis.plot([suggested], [loss], "o", color=plot.COLOURS[4], markersize=9, markeredgecolor="white")
     axis.annotate(
         f"{suggested:.2g}",
@@ -142,11 +138,8 @@ def draw(rates: Sequence[float], losses: Sequence[float], out: Path, *, suggeste
         weight="bold",
         fontsize=11,
     )
-    axis.set_title(title, fontsize=11, loc="left", color="#333333")
+    axis.set_title(title, fontsize=11, loc="left", color=plot.INK)
     axis.set_xlabel("learning rate")
     axis.set_ylabel("training loss, smoothed")
-    axis.grid(axis="y", color="#E4E6E9", lw=0.8)
-    axis.tick_params(length=0, which="both", colors="#555555", labelsize=9)
-    for side in ("top", "right", "left"):
-        axis.spines[side].set_visible(False)
+    plot.plain_axes(axis)
     return plot.save(figure, out)

@@ -140,20 +140,16 @@ def draw(
     Returns:
         The file written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     n = len(classes) if counts is not None and len(classes) <= MOST_CLASSES else 0
     cell = 0.5 if n <= 12 else 0.34  # inches
     wide, high = (2.9 + cell * n if n else 0.0), max(5.4, 2.6 + cell * n)
-    figure = Figure(figsize=(6.4 + wide, high), facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = plot.new_figure(6.4 + wide, high)
     figure.get_layout_engine().set(rect=(0.008, 0.01, 0.984, 1 - 0.85 / high), w_pad=0.12, h_pad=0.08)  # type: ignore[union-attr, call-arg]
     figure.text(
         0.1 / (6.4 + wide) * 2, 1 - 0.3 / high, title, fontsize=14, weight="bold", va="center", parse_math=False
     )
     figure.text(
-        0.1 / (6.4 + wide) * 2, 1 - 0.6 / high, said, fontsize=10, va="center", color="#333333", parse_math=False
+        0.1 / (6.4 + wide) * 2, 1 - 0.6 / high, said, fontsize=10, va="center", color=plot.INK, parse_math=False
     )
     grid = figure.add_gridspec(len(curves), 2 if n else 1, width_ratios=[6.4, wide] if n else None)
     for index, (name, lines) in enumerate(curves.items()):
@@ -161,7 +157,7 @@ def draw(
     if n and counts is not None:
         axis = figure.add_subplot(grid[:, 1])
         plot.draw_confusion(axis, counts, classes, 9 if n <= 12 else 6.5)
-        axis.set_title("validation, best checkpoint", fontsize=11, loc="left", color="#333333")
+        axis.set_title("validation, best checkpoint", fontsize=11, loc="left", color=plot.INK)
     return plot.save(figure, out)
 
 
@@ -187,22 +183,18 @@ def _draw_curves(axis: Any, name: str, lines: Mapping[str, Curve], best: tuple[s
         )
     if best is not None:
         monitor, epoch = best
-        axis.axvline(epoch, color="#50575E", lw=1, ls=":")
+        axis.axvline(epoch, color=plot.DARK, lw=1, ls=":")
         value = dict(lines.get(monitor, ())).get(epoch)
         if value is not None:
             colour = plot.COLOURS[kinds.index(_kind(monitor)) % len(plot.COLOURS)]
             axis.plot([epoch], [value], "o", color=colour, markersize=8, markeredgecolor="white", zorder=3)
     alone = len(lines) == 1
-    axis.set_title(next(iter(lines)) if alone else name, fontsize=11, loc="left", color="#333333")
+    axis.set_title(next(iter(lines)) if alone else name, fontsize=11, loc="left", color=plot.INK)
     if not alone:
         axis.legend(frameon=False, fontsize=9, loc="best")
     axis.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
-    axis.grid(axis="y", color="#E4E6E9", lw=0.8)
-    axis.set_axisbelow(True)
     axis.set_xlabel("epoch", fontsize=9)
-    axis.tick_params(length=0, colors="#555555", labelsize=9)
-    for side in ("top", "right", "left"):
-        axis.spines[side].set_visible(False)
+    plot.plain_axes(axis)
 
 
 def _kind(line: str) -> str:
