@@ -78,7 +78,7 @@ def card(
     seconds = prediction.segments[-1].end
     facts = f"<span>{escape(prediction.model)} · {prediction.duration:.1f} s</span>"
     parts = [head.format(facts), f'<div class="says">{escape(plot.headline(prediction))}</div>']
-    notes = [*remarks, *([f"damaged: {prediction.damage}"] if prediction.damage else [])]
+    notes = [*remarks, *conditions(prediction)]
     rows: list[str] = []
     player = ""
     try:
@@ -93,6 +93,11 @@ def card(
 
 def _framed(*parts: str, seconds: float = 0.0) -> str:
     return f'<div class="avzoo" data-seconds="{seconds:g}"><style>{STYLE}</style>{"".join(parts)}</div>'
+
+
+def conditions(prediction: Prediction) -> list[str]:
+    """What there is to say of the file itself: damage, silence, darkness."""
+    return [f"damaged: {prediction.damage}"] * bool(prediction.damage) + [prediction.remark] * bool(prediction.remark)
 
 
 def note(text: str) -> str:

@@ -116,6 +116,7 @@ class Prediction:
         probabilities: Float32 `[segments, classes]`, all of them.
         damage: What a damaged file had lost, where `on_damage="pad"` went on with the rest.
         error: Why there is no answer; only where many files are read and one fails.
+        remark: That the file is silent or black, where it is.
         sound: The file of the sound, where it is one of its own.
         arrays: What was given in place of a file.
     """
@@ -131,6 +132,7 @@ class Prediction:
     probabilities: Tensor
     damage: str = ""
     error: str = ""
+    remark: str = ""
     sound: Path | None = None
     arrays: Clip | None = field(default=None, compare=False)
 
@@ -149,7 +151,7 @@ class Prediction:
         segments    [{"start", "end", "labels": [{"label", "probability"}]}], best first
         events      [{"start", "end", "label", "probability"}]
         clip        [{"label", "probability"}], best first; null for a segment task
-        damage      only where there is some
+        damage, remark    only where there is some
         ```
         """
         if self.error:
@@ -168,7 +170,8 @@ class Prediction:
             "events": events,
             "clip": None if self.clip is None else _labels(self.clip),
         }
-        return {**answer, "damage": self.damage} if self.damage else answer
+        notes = {"damage": self.damage, "remark": self.remark}
+        return answer | {name: text for name, text in notes.items() if text}
 
     def to_dataframe(self) -> DataFrame:
         """One row a segment, for pandas (`pip install 'avzoo[notebook]'`).

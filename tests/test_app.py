@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from media import Picture, Pixels, Sound, write_media
 from PIL import Image
 
@@ -83,6 +85,15 @@ def test_an_upload_is_answered_and_removed(url: str) -> None:
     assert "sound alone" in timeline
     assert "alone says 0." in said
     assert 'download="golden.csv"' in said
+    assert not uploads()
+
+
+def test_the_same_clip_in_two_tabs_is_two_uploads(url: str, tmp_path: Path) -> None:
+    clips = [shutil.copy(golden(), tmp_path / f"{tab}-golden.mp4") for tab in ("0123abcd", "4567abcd")]
+    for file in [upload(url, clip) for clip in clips]:
+        said = ask(url, file, MODEL)[1]
+        assert 'download="golden.json"' in said
+        assert "abcd-" not in said
     assert not uploads()
 
 
@@ -211,11 +222,53 @@ def test_what_cannot_be_answered_is_a_sentence(tmp_path: Path) -> None:
     assert "long.mp4: is 4 s long, and 3 s is the limit" in said("long.mp4")
     assert "empty.mp4: the file is empty" in said("empty.mp4")
     assert "eight.mp4: has pictures of 7680 x 4320, and 4K is the limit" in said("eight.mp4")
-    assert not list(tmp_path.iterdir())
 
 
 def black(_: int, size: tuple[int, int]) -> Pixels:
     return np.zeros((*size, 3), np.uint8)
+
+
+def test_too_little_memory_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(models(MODEL), tmp_path, max_seconds=12, max_mb=2)
+    (tmp_path / "a").mkdir()
+    cpu = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 40000000000000 bytes.")
+    for error in (MemoryError(), cpu, torch.OutOfMemoryError("CUDA out of memory.")):
+        monkeypatch.setattr("avzoo.app.desk.explain", raising(error))
+        clip = Path(shutil.copy(golden(), tmp_path / "a" / "0123abcd-a.mp4"))
+        assert ">a.mp4: needs more memory than there is: cut it" in desk.ask(str(clip), MODEL, lambda *_: None)[1]
+        assert not clip.exists()
+
+
+def raising(error: BaseException) -> Any:
+    def explain(*_: object, **__: object) -> None:
+        raise error
+
+    return explain
+
+
+def test_the_end_gives_up_what_is_being_answered_and_waits_until_it_is(tmp_path: Path) -> None:
+    desk = Desk(models(MODEL), tmp_path, max_seconds=12, max_mb=2)
+    (tmp_path / "a").mkdir()
+    clip = shutil.copy(golden(), tmp_path / "a" / "a.mp4")
+    at_work, go_on, said = threading.Event(), threading.Event(), []
+
+    def tell(*_: object) -> None:
+        at_work.set()
+        go_on.wait(20)
+
+    asking = threading.Thread(target=lambda: said.append(desk.ask(str(clip), MODEL, tell)))
+    ending = threading.Thread(target=desk.end)
+    asking.start()
+    at_work.wait(20)
+    ending.start()
+    ending.join(0.5)
+    assert ending.is_alive()
+    go_on.set()
+    ending.join(20)
+    asking.join(20)
+    assert not ending.is_alive()
+    assert "`avzoo app` was ended" in said[0][1]
+    assert not clip.exists()
 
 
 @pytest.mark.parametrize("stream", [Picture(seconds=1), Sound(seconds=1)], ids=["picture", "sound"])
@@ -263,7 +316,8 @@ def test_what_can_be_chosen() -> None:
         models("avsdn-avmix")
 
 
-def test_a_model_that_cannot_be_loaded_ends_it_at_once(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded_ends_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # set back afterwards
     with pytest.raises(AvzooError, match=r"config\.json"), page(f"{tmp_path}/"):
         pass
 
@@ -321,74 +375,115 @@ def test_an_interrupt_ends_it_and_removes_all(
     assert httpx.get(url).status_code == 200
 
 
-@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")
-def test_in_a_browser(url: str, tmp_path: Path) -> None:
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("needs chromium and chromedriver")
     webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import WebDriverWait
-
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,1000"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    try:
-        soon = WebDriverWait(browser, 60)
+    yield browser
+    browser.quit()
 
-        def found(selector: str) -> Any:
-            return soon.until(lambda _: browser.find_elements(By.CSS_SELECTOR, selector))[0]
 
-        def run(script: str) -> Any:
-            return browser.execute_script(f"const video = document.querySelector('#clip video'); {script}")
+class Tab:
+    """The page in a browser."""
 
+    def __init__(self, browser: Any, url: str) -> None:
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        self.browser = browser
+        self.soon = WebDriverWait(browser, 60)
         browser.get(url)
-        soon.until(lambda _: run("return window.avzoo") and found("#clip input[type=file]"))
-        run(f"""
-            const dropped = new DataTransfer();
-            dropped.items.add(new File([new Uint8Array({list(golden().read_bytes())})], "A.MKV"));
-            document.querySelector("#clip input[type=file]").dispatchEvent(
-                new DragEvent("drop", {{ dataTransfer: dropped, bubbles: true, cancelable: true }}));
-        """)
-        assert "A.MKV" in found("#clip video").get_attribute("src")
-        found("#clip button[aria-label=Clear]").click()
-        phone = tmp_path / "IMG_0042.MOV"  # no type that Chromium knows on Linux
-        shutil.copy(golden(), phone)
-        found("#clip input[type=file]").send_keys(str(phone))
-        assert "IMG_0042.MOV" in found("#clip video").get_attribute("src")
-        found("#ask").click()
-        assert "alone says 0." in found("#answer .because").text
-        first = found("#answer .says").text
-        where = []
-        for second in (2.0, 8.0):
-            run(f"video.currentTime = {second}")
-            soon.until(lambda _, at=second: abs(run("return video.currentTime") - at) < 0.1)
-            time.sleep(0.2)  # the next picture of the page
-            lane, head = found("#timeline .lane").rect, found("#timeline .playhead").rect
-            where.append((head["x"] + head["width"] / 2 - lane["x"]) / lane["width"])
-        assert where == pytest.approx([0.2, 0.8], abs=0.02)
-        run("video.currentTime = 0; video.muted = true; video.play()")
-        card = "document.querySelector('#timeline .avzoo')"
-        soon.until(lambda _: float(run(f"return {card}.style.getPropertyValue('--at')")) > 0.05)
-        assert run("return video.error") is None  # it plays on from the browser's copy:
-        assert not uploads()
-        found("#timeline .lane").click()  # in the middle
-        soon.until(lambda _: abs(run("return video.currentTime") - 5) < 1.5)
-        found("#model input").click()
-        menu = "#model ul li, ul[role=listbox] li"
-        soon.until(lambda _: [one for one in browser.find_elements(By.CSS_SELECTOR, menu) if "joint" in one.text])[
-            0
-        ].click()
-        soon.until(lambda _: "scenes" in found("#knows").text)
-        found("#ask").click()  # and is sent again
-        soon.until(lambda _: found("#answer .says").text not in ("", first))
-        assert found("#answer .says").text.split(",")[0] in found("#knows").text
-        browser.save_screenshot(str(tmp_path / "page.png"))
-        assert (tmp_path / "page.png").stat().st_size > 50_000
-        asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-        asked = [entry["params"]["request"]["url"] for entry in asked if entry["method"] == "Network.requestWillBeSent"]
-        assert len(asked) > 20
-        assert [one for one in asked if not one.startswith((f"{url}/", "data:", f"blob:{url}/"))] == []
-        assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
-    finally:
-        browser.quit()
+        self.soon.until(lambda _: self.run("return window.avzoo") and self.found("#clip input[type=file]"))
+
+    def found(self, selector: str) -> Any:
+        return self.soon.until(lambda _: self.browser.find_elements("css selector", selector))[0]
+
+    def run(self, script: str) -> Any:
+        return self.browser.execute_script(f"const video = document.querySelector('#clip video'); {script}")
+
+
+def test_what_a_browser_cannot_do_is_a_sentence(
+    url: str, browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tab = Tab(browser, url)
+    found, run, soon = tab.found, tab.run, tab.soon
+    unseen = found("#unseen .avzoo")
+    assert not unseen.is_displayed()
+    found("#clip input[type=file]").send_keys(
+        str(write_media(tmp_path / "a.avi", Picture(codec="mpeg4", seconds=1), Sound(codec="libmp3lame", seconds=1)))
+    )
+    soon.until(lambda _: unseen.is_displayed())
+    assert "cannot show the clip" in unseen.text
+    found("#ask").click()
+    found("#answer .because")
+    assert "Timeline: " in found("#timeline [role=img]").get_attribute("aria-label")
+    found("#clip button[aria-label=Clear]").click()  # another can be dropped
+    found("#clip input[type=file]").send_keys(str(golden()))
+    soon.until(lambda _: run("return video?.readyState"))
+    soon.until(lambda _: not unseen.is_displayed())
+    for key in ("\ue014", "\ue014", "\ue012", "\ue004"):  # arrow right, right, left; tab
+        found("#clip .controls [role=button]").send_keys(key)
+    assert run("return [video.currentTime, video.paused]") == [1, True]
+    monkeypatch.setattr("avzoo.app.desk.explain", raising(LookupError("a secret")))
+    found("#ask").click()
+    assert "Something went wrong: see the terminal" in found("#answer .sorry").text
+    assert found("#answer").text == found("#answer .sorry").text
+    assert "secret" not in browser.page_source
+    assert "LookupError: a secret" in capfd.readouterr().err
+    assert not uploads()
+
+
+def test_in_a_browser(url: str, browser: Any, tmp_path: Path) -> None:
+    tab = Tab(browser, url)
+    found, run, soon = tab.found, tab.run, tab.soon
+    run(f"""
+        const dropped = new DataTransfer();
+        dropped.items.add(new File([new Uint8Array({list(golden().read_bytes())})], "A.MKV"));
+        document.querySelector("#clip input[type=file]").dispatchEvent(
+            new DragEvent("drop", {{ dataTransfer: dropped, bubbles: true, cancelable: true }}));
+    """)
+    assert "-A.MKV" in found("#clip video").get_attribute("src")
+    found("#clip button[aria-label=Clear]").click()
+    phone = tmp_path / "IMG_0042.MOV"  # no type that Chromium knows on Linux
+    shutil.copy(golden(), phone)
+    found("#clip input[type=file]").send_keys(str(phone))
+    assert "-IMG_0042.MOV" in found("#clip video").get_attribute("src")
+    found("#ask").click()
+    assert "alone says 0." in found("#answer .because").text
+    first = found("#answer .says").text
+    assert found("#answer .take a").text == "IMG_0042.json"
+    where = []
+    for second in (2.0, 8.0):
+        run(f"video.currentTime = {second}")
+        soon.until(lambda _, at=second: abs(run("return video.currentTime") - at) < 0.1)
+        time.sleep(0.2)  # the next picture of the page
+        lane, head = found("#timeline .lane").rect, found("#timeline .playhead").rect
+        where.append((head["x"] + head["width"] / 2 - lane["x"]) / lane["width"])
+    assert where == pytest.approx([0.2, 0.8], abs=0.02)
+    run("video.currentTime = 0; video.muted = true; video.play()")
+    card = "document.querySelector('#timeline .avzoo')"
+    soon.until(lambda _: float(run(f"return {card}.style.getPropertyValue('--at')")) > 0.05)
+    assert run("return video.error") is None  # it plays on from the browser's copy:
+    assert [file.name[9:] for file in uploads()] == ["A.MKV"]  # that nobody asked about
+    found("#timeline .lane").click()  # in the middle
+    soon.until(lambda _: abs(run("return video.currentTime") - 5) < 1.5)
+    found("#model input").click()
+    menu = "#model ul li, ul[role=listbox] li"
+    soon.until(lambda _: [one for one in browser.find_elements("css selector", menu) if "joint" in one.text])[0].click()
+    soon.until(lambda _: "scenes" in found("#knows").text)
+    found("#ask").click()  # and is sent again
+    soon.until(lambda _: found("#answer .says").text not in ("", first))
+    assert found("#answer .says").text.split(",")[0] in found("#knows").text
+    browser.save_screenshot(str(tmp_path / "page.png"))
+    assert (tmp_path / "page.png").stat().st_size > 50_000
+    asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [entry["params"]["request"]["url"] for entry in asked if entry["method"] == "Network.requestWillBeSent"]
+    assert len(asked) > 20
+    assert [one for one in asked if not one.startswith((f"{url}/", "data:", f"blob:{url}/"))] == []
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []

@@ -15,6 +15,7 @@ __init__   the server, and what is on the page
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import tempfile
@@ -83,7 +84,8 @@ def page(
             from starlette.middleware import Middleware
         except ModuleNotFoundError as missing:
             raise AvzooError("the page needs Gradio: pip install 'avzoo[app]'") from missing
-        blocks = build(Desk(choices, folder, max_seconds, max_mb))
+        desk = Desk(choices, folder, max_seconds, max_mb)
+        blocks = build(desk)
         blocks.queue(default_concurrency_limit=1, max_size=WAITING, api_open=False)
         blocks.launch(
             server_name=HOSTS[0],
@@ -105,6 +107,7 @@ def page(
         try:
             yield blocks
         finally:
+            desk.end()
             blocks.close(verbose=False)
 
 
@@ -139,15 +142,18 @@ def build(desk: Desk) -> gr.Blocks:
             with gr.Column(scale=3, min_width=320):
                 clip = gr.Video(sources=["upload", "webcam"], show_label=False, elem_id="clip")
                 upload = gr.Textbox(visible="hidden")  # where the clip is on the server: all that is sent of it
+                gr.HTML(answer.unseen(), elem_id="unseen", padding=False)
                 timeline = gr.HTML(elem_id="timeline", padding=False)
             with gr.Column(scale=2, min_width=320):
                 model = gr.Dropdown(list(desk.models), value=first, label="Model", elem_id="model")
                 knows = gr.HTML(desk.knows(first), elem_id="knows", padding=False)
                 button = gr.Button("What happens here, and why?", variant="primary", elem_id="ask")
                 said = gr.HTML(elem_id="answer", padding=False)
-        model.change(desk.knows, model, knows, show_progress="hidden")
+        chosen = model.change(desk.knows, model, knows, show_progress="hidden")
+        chosen.failure(None, None, knows, js=f"() => {json.dumps(answer.BROKEN)}")
         clip.change(None, clip, [upload, timeline, said], js="(clip) => [clip ? clip.path : '', '', '']")
-        button.click(
+        asked = button.click(
             ask, [upload, model], [timeline, said], js="(...asked) => avzoo.send(...asked)", show_progress_on=said
         )
+        asked.failure(None, None, [timeline, said], js=f"() => ['', {json.dumps(answer.BROKEN)}]")
     return blocks

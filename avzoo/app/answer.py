@@ -10,7 +10,7 @@ from html import escape
 
 from avzoo import notebook, plot
 from avzoo.explaining import Explanation, card
-from avzoo.models.base import AVModule
+from avzoo.models.base import DATA_TASK, AVModule
 
 STYLE = notebook.STYLE
 MOST_EVENTS = 3  # that are explained one by one
@@ -32,13 +32,24 @@ def heading(max_seconds: float, max_mb: float) -> str:
 
 def classes(model: AVModule) -> str:
     """What a model can say."""
-    what = "scenes" if model.task == "clip" else "events"
-    return f'<div class="avzoo"><div class="note">It knows the {what} {escape(", ".join(model.classes))}.</div></div>'
+    what = f"the {DATA_TASK[model.task]} {', '.join(model.classes)}"
+    return f'<div class="avzoo"><div class="note">It knows {escape(what)}.</div></div>'
 
 
 def sentence(text: str) -> str:
     """What is said in place of an answer."""
-    return f'<div class="avzoo"><div class="sorry">{escape(text)}</div></div>'
+    return f'<div class="avzoo"><div class="sorry" role="alert">{escape(text)}</div></div>'
+
+
+def unseen() -> str:
+    """What is said of a clip that is not shown, for as long as it is there."""
+    words = "This browser cannot show the clip, or it has no picture. The model answers all the same."
+    return f'<div class="avzoo" role="alert" hidden>{notebook.note(words)}</div>'
+
+
+BROKEN = sentence(
+    "Something went wrong: see the terminal where `avzoo app` runs, if it still does. Another clip, or model, may do."
+)
 
 
 def timeline(found: Explanation) -> str:
@@ -48,12 +59,13 @@ def timeline(found: Explanation) -> str:
     curves = [notebook.curve(found, index) for index in plot.shown_classes(found)]
     rows = [*frames, *curves, *card.alone(found), notebook.axis(seconds)]
     note = notebook.note(f"{card.LIGHT} A click on a picture goes there.") if frames else ""
-    return f'<div class="avzoo" data-seconds="{seconds:g}"><div class="time">{"".join(rows)}</div>{note}</div>'
+    drawn = f'<div class="time" role="img" aria-label="Timeline: {escape(plot.headline(found))}">{"".join(rows)}</div>'
+    return f'<div class="avzoo" data-seconds="{seconds:g}">{drawn}{note}</div>'
 
 
 def answer(found: Explanation) -> str:
     """The answer, why, and all of it to take away."""
-    parts = [f'<div class="says">{escape(plot.headline(found))}</div>']
+    parts = [f'<div class="says" role="heading" aria-level="2">{escape(plot.headline(found))}</div>']
     spans = found.spans()
     for label, start, end in spans[:MOST_EVENTS]:
         parts.append(_why(found, label, start, end, f"{start:.1f}-{end:.1f} s" if len(spans) > 1 else ""))

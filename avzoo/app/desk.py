@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
-import shutil
+import re
+import threading
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from avzoo import hub, registry
@@ -16,6 +19,8 @@ from avzoo.explaining import explain
 from avzoo.models.base import AVModule
 
 MOST_PIXELS = 4096 * 2304  # of a picture: some windows hold fifty of them
+TAB = re.compile(r"^[0-9a-f]{8}-")  # what page.js puts before the name of a file
+PATIENCE = (10, 0.5)  # s that a window of a clip may need to be done with at the end, and its page to be told
 
 
 @dataclass(eq=False)
@@ -33,12 +38,14 @@ class Desk:
     folder: Path
     max_seconds: float
     max_mb: float
+    _busy: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _ended: threading.Event = field(default_factory=threading.Event, init=False)
 
     def ask(self, upload: str, name: str, progress: Callable[[float, str], None]) -> tuple[str, str]:
         """What a model says of an upload, which is gone afterwards.
 
         Args:
-            upload: Its path, `folder` / some digits / its name.
+            upload: Its path, `folder` / some digits / the tab it was dropped in - its name.
             name: Of a model.
             progress: Told the share that is done, and in words.
 
@@ -50,21 +57,44 @@ class Desk:
         path = next((path for path in self.folder.glob("*/*") if str(path) == upload and path.is_file()), None)
         if path is None:
             return "", answer.sentence("This clip is not there (any more): drop it again.")
+        with self._busy:
+            return self._answer(path, name, progress)
+
+    def end(self) -> None:
+        """Give up what is being answered: PyTorch aborts a program that ends while it works."""
+        self._ended.set()
+        if self._busy.locked() and self._busy.acquire(timeout=PATIENCE[0]):
+            self._busy.release()
+            time.sleep(PATIENCE[1])
+
+    def _answer(self, path: Path, name: str, progress: Callable[[float, str], None]) -> tuple[str, str]:
+        shown = TAB.sub("", path.name)
+
+        def tell(share: float, words: str) -> None:
+            if self._ended.is_set():
+                raise AvzooError("`avzoo app` was ended")
+            progress(share, words)
+
         try:
-            progress(0.0, f"loading {name}")
+            tell(0.0, f"loading {name}")
             model = self.load(name)
             info = self.check(path)
             found = explain(
                 path,
                 model,
                 modality="visual" if not info.has_audio else "both" if info.has_video else "audio",
-                on_window=lambda t: progress(t / max(t, info.duration), f"{info.duration:.0f} s of clip"),
+                on_window=lambda t: tell(t / max(t, info.duration), f"{info.duration:.0f} s of clip"),
             )
-            return answer.timeline(found), answer.answer(found)
+            return answer.timeline(found), answer.answer(replace(found, video=Path(shown)))
         except (AvzooError, OSError) as error:
-            return "", answer.sentence(str(error).replace(str(path), path.name))
+            return "", answer.sentence(str(error).replace(str(path), shown).replace(path.name, shown))
+        except (MemoryError, RuntimeError) as error:  # PyTorch raises the latter for either memory
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            return "", answer.sentence(f"{shown}: needs more memory than there is: cut it, or shrink its pictures")
         finally:
-            shutil.rmtree(path.parent, ignore_errors=True)  # an upload has a folder to itself
+            with suppress(OSError):  # goes with the folder at last
+                path.unlink()
 
     def check(self, path: Path) -> MediaInfo:
         """What a clip that may be asked about is, by its header.

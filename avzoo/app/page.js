@@ -5,9 +5,11 @@
   const follow = () => {
     const video = player(), shown = card();
     if (video && shown) shown.style.setProperty("--at", Math.min(1, video.currentTime / shown.dataset.seconds));
+    document.querySelector("#unseen .avzoo").hidden = !(video?.error || (video?.readyState && !video.videoWidth));
     requestAnimationFrame(follow);
   };
   follow();
+  document.querySelector("#answer .html-container").ariaLive = "polite";
   document.addEventListener("click", (event) => {
     const lane = event.target.closest("#timeline .lane"), video = player();
     if (!lane || !video) return;
@@ -15,10 +17,23 @@
     video.currentTime = card().dataset.seconds * (event.clientX - box.left) / box.width;
   });
 
+  document.addEventListener("keydown", (event) => {
+    const { key, target } = event, step = { ArrowLeft: -1, ArrowRight: 1 }[key], video = player();
+    if (!video || !target.closest("#clip")) return;
+    if (!["Enter", " "].includes(key)) event.stopPropagation(); // Gradio would play and pause at any key, Tab too
+    if (step && !target.matches("input")) video.currentTime += step;
+  }, true);
+  // What this browser cannot play can be asked about; Gradio would put an "Error" over it and what is dropped next.
+  document.addEventListener("error", (event) => {
+    if (event.target === player()) event.stopImmediatePropagation();
+  }, true);
+
   // Gradio goes by the type that the browser gives a file, and IMG_0042.MOV may have none; the server looks into it.
+  // It goes by content too: a clip in two tabs would be one upload, gone with the first answer, but for the tab's name.
+  const tab = crypto.randomUUID().slice(0, 8);
   const asVideos = (files) => {
     const known = new DataTransfer();
-    for (const file of files) known.items.add(new File([file], file.name, { type: "video/mp4" }));
+    for (const file of files) known.items.add(new File([file], `${tab}-${file.name}`, { type: "video/mp4" }));
     return known.files;
   };
   document.addEventListener("change", ({ target }) => {

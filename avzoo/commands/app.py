@@ -10,13 +10,17 @@ from contextlib import suppress
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--model", help="chosen at first: a name of `avzoo list`, hf:owner/repo@commit, or a folder")
-    parser.add_argument("--port", type=int, default=7860, help="where on 127.0.0.1 (default: 7860)")
+    parser.epilog = "No clip leaves this machine. Needs: pip install 'avzoo[app]'"
     parser.add_argument(
-        "--max-seconds", type=float, default=120, help="longest clip that is answered, s (default: 120)"
+        "--model",
+        help="chosen at first: a name of `avzoo list`, hf:owner/repo@commit, or a folder (default avsdn-avemix)",
+    )
+    parser.add_argument("--port", type=int, default=7860, help="where on 127.0.0.1 (default 7860)")
+    parser.add_argument(
+        "--max-seconds", type=float, default=120, metavar="S", help="longest clip that is answered (default 120)"
     )
     parser.add_argument(
-        "--max-mb", type=float, default=200, help="largest file that is taken, 10^6 bytes (default: 200)"
+        "--max-mb", type=float, default=200, metavar="MB", help="largest file that is taken (default 200)"
     )
 
 

@@ -32,7 +32,7 @@ class Explanation(Prediction):
     """A prediction and what it rests on.
 
     Where the model only hears, or went by the sound alone, there is no view without sound and there are no maps; where
-    it only sees likewise.
+    it only sees likewise. An image network that pools no map of features (a transformer) gives no maps either.
 
     Attributes:
         views: Probabilities `[segments, classes]`, by the names of `VIEWS`.

@@ -64,7 +64,11 @@ def glowing_frames(explanation: Explanation, most: int = MOST_FRAMES) -> list[tu
     found = []
     for row in [int((index + 0.5) * len(explanation.segments) / count) for index in range(count)]:
         time = float(explanation.picture_times[row, middle])
-        clip = read_clip(explanation.source, times=[0.0], seconds=0.1, start=time, audio=False, on_damage="pad")
+        start = min(time, max(0.0, explanation.duration - 0.1))  # after the end the last picture is held
+        seconds = time - start + 0.1
+        clip = read_clip(
+            explanation.source, times=[time - start], seconds=seconds, start=start, audio=False, on_damage="pad"
+        )
         frame = clip.frames[0].permute(1, 2, 0).numpy()
         found.append((time, explanation.explained[row], glow(frame, explanation.maps[row, middle])))
     return found
