@@ -96,8 +96,9 @@ def _framed(*parts: str, seconds: float = 0.0) -> str:
 
 
 def conditions(prediction: Prediction) -> list[str]:
-    """What there is to say of the file itself: damage, silence, darkness."""
-    return [f"damaged: {prediction.damage}"] * bool(prediction.damage) + [prediction.remark] * bool(prediction.remark)
+    """What there is to say of the file itself: that it is damaged, silent, black."""
+    damaged = f"damaged: {prediction.damage}" if prediction.damage else ""
+    return [text for text in (damaged, prediction.remark) if text]
 
 
 def note(text: str) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import http.client
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +26,12 @@ import torch
 from media import Picture, Pixels, Sound, write_media
 from PIL import Image
 
+import avzoo
 from avzoo import cli, hub, registry
-from avzoo.app import models, page
+from avzoo.app import answer, models, page
 from avzoo.app.desk import Desk
 from avzoo.errors import AvzooError, UnknownModelError
+from avzoo.prediction import Events
 
 pytest.importorskip("gradio", reason="pip install 'avzoo[app]'")
 httpx = pytest.importorskip("httpx", reason="comes with gradio")
@@ -65,12 +72,19 @@ def upload(url: str, file: Path) -> str:
     return str(answer.json()[0])
 
 
-def ask(url: str, *data: Any, target: str = "click") -> Any:
-    """What the page sends when its button is pressed, and what comes back."""
+def join(url: str, *data: Any, target: str = "click", tab: str = "me") -> dict[str, Any]:
+    """What the page sends when its button is pressed, and what it has to send to take it back."""
     config = httpx.get(f"{url}/config").json()
     function = next(d["id"] for d in config["dependencies"] if d["targets"][0][1] == target and d["backend_fn"])
-    question = {"data": data, "fn_index": function, "session_hash": "me"}
-    assert httpx.post(f"{url}/gradio_api/queue/join", json=question).status_code == 200
+    question = {"fn_index": function, "session_hash": tab}
+    joined = httpx.post(f"{url}/gradio_api/queue/join", json={**question, "data": data})
+    assert joined.status_code == 200
+    return question | joined.json()
+
+
+def ask(url: str, *data: Any, target: str = "click") -> Any:
+    """What comes back."""
+    join(url, *data, target=target)
     with httpx.stream("GET", f"{url}/gradio_api/queue/data?session_hash=me", timeout=60) as lines:
         for line in lines.iter_lines():
             message = json.loads(line.removeprefix("data: ")) if line else {}
@@ -85,6 +99,68 @@ def test_an_upload_is_answered_and_removed(url: str) -> None:
     assert "sound alone" in timeline
     assert "alone says 0." in said
     assert 'download="golden.csv"' in said
+    assert not uploads()
+
+
+def answered(clip: Path) -> tuple[str, str]:
+    """The timeline and the answer of an upload, which is moved to where uploads are."""
+    uploads = clip.parent / "uploads"
+    (uploads / "a").mkdir(parents=True)
+    upload = clip.rename(uploads / "a" / clip.name)
+    return Desk(models(MODEL), uploads, max_seconds=12, max_mb=2).ask(str(upload), MODEL, lambda *_: None)
+
+
+def downloads(said: str) -> dict[str, str]:
+    links = re.findall(r'download="([^"]+)" href="data:[^;]+;base64,([^"]+)"', said)
+    return {name: base64.b64decode(data).decode() for name, data in links}
+
+
+def test_the_downloads_hold_all_that_was_said(tmp_path: Path) -> None:
+    found = avzoo.explain(golden(), MODEL)
+    said = answered(Path(shutil.copy(golden(), tmp_path)))[1]
+    assert MODEL in said
+    rows = list(csv.DictReader(io.StringIO(downloads(said)["golden.csv"])))
+    views = ["sound_alone", "picture_alone", "sound_muted", "picture_frozen"]
+    assert list(rows[0]) == ["video", "model", "start", "end", "label", *found.classes, *views]
+    assert len(rows) == len(found.segments)
+    for index, (row, segment) in enumerate(zip(rows, found.segments, strict=True)):
+        label = segment.labels[0][0]
+        named = ["golden.mp4", MODEL, f"{segment.start}", f"{segment.end}", label]
+        assert [row[name] for name in ("video", "model", "start", "end", "label")] == named
+        told = found.evidence(label, segment.start, segment.end)
+        shares = [*found.probabilities[index].tolist(), *(told[view] for view in views)]
+        assert [float(row[name]) for name in (*found.classes, *views)] == pytest.approx(shares, abs=1e-3)
+    whole = json.loads(downloads(said)["golden.json"])
+    assert whole["model"] == MODEL
+    assert {len(segment["labels"]) for segment in whole["segments"]} == {len(found.classes)}
+    assert "remark" not in whole
+    scene = replace(found, events=Events(), clip=[(name, 0.1) for name in found.classes])
+    assert len(scene.clip or []) > answer.MOST_SCENES
+    assert answer.answer(scene).count('<i style="background') == answer.MOST_SCENES
+    assert len(json.loads(downloads(answer.answer(scene))["golden.json"])["clip"]) == len(found.classes)
+
+
+def test_what_is_cancelled_is_given_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_work, go_on, over = threading.Event(), threading.Event(), threading.Event()
+
+    def explain(*_: object, on_window: Any, **__: object) -> None:
+        at_work.set()
+        go_on.wait(20)
+        try:
+            on_window(1.0)
+        except AvzooError:
+            over.set()
+            raise
+
+    monkeypatch.setattr("avzoo.app.desk.explain", explain)
+    question = join(url, upload(url, golden()), MODEL, tab="another")
+    assert at_work.wait(20)
+    assert httpx.post(f"{url}/gradio_api/cancel", json=question).status_code == 200
+    monkeypatch.undo()
+    again = upload(url, golden())
+    go_on.set()
+    assert over.wait(20)
+    assert "alone says 0." in ask(url, again, MODEL)[1]  # the same clip, which was not removed with the other
     assert not uploads()
 
 
@@ -228,6 +304,32 @@ def black(_: int, size: tuple[int, int]) -> Pixels:
     return np.zeros((*size, 3), np.uint8)
 
 
+@pytest.mark.parametrize("seconds", [0.2, 0.5])
+def test_a_clip_that_ends_before_a_segments_middle_is_answered(seconds: float, tmp_path: Path) -> None:
+    clip = write_media(tmp_path / "a.mp4", Picture(seconds=seconds, fps=60), Sound(seconds=seconds))
+    timeline, said = answered(clip)
+    assert timeline.count("<img") == 1
+    assert "alone says 0." in said
+
+
+def test_a_damaged_clip_is_answered_by_what_it_still_holds(tmp_path: Path) -> None:
+    clip = write_media(tmp_path / "a.mp4", Picture(seconds=4), Sound(seconds=4), options={"movflags": "faststart"})
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size * 6 // 10])
+    said = answered(clip)[1]
+    assert re.search(r">damaged: \d\.\d s of the picture and \d\.\d s of the sound are missing", said)
+    assert "are missing" in json.loads(downloads(said)["a.json"])["damage"]
+    assert str(tmp_path) not in said
+
+
+def test_a_silent_or_black_clip_is_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = write_media(tmp_path / "a.mp4", Picture(seconds=2, fps=4, render=black), Sound(seconds=2, clicks=()))
+    cli.main(["predict", str(empty), "--model", MODEL])
+    printed = capsys.readouterr().out
+    said = answered(empty)[1]
+    for text in (printed, said, downloads(said)["a.json"]):
+        assert "silent: nothing is heard in it; black: nothing is seen in the pictures" in text
+
+
 def test_too_little_memory_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk(models(MODEL), tmp_path, max_seconds=12, max_mb=2)
     (tmp_path / "a").mkdir()
@@ -311,7 +413,9 @@ def test_a_file_name_is_no_html(tmp_path: Path) -> None:
 
 def test_what_can_be_chosen() -> None:
     shipped = hub.locate(registry.parse_ref(MODEL)).folder
-    assert next(iter(models(str(shipped)).values())).folder == shipped
+    assert next(iter(models(str(shipped)).items())) == (str(shipped), registry.Ref(folder=shipped))
+    own = models(f"./finetuned/{MODEL}")
+    assert [own[f"./finetuned/{MODEL}"].folder, own[MODEL].folder] == [Path("finetuned", MODEL), None]
     with pytest.raises(UnknownModelError, match="did you mean 'avsdn-avemix'"):
         models("avsdn-avmix")
 
@@ -407,6 +511,21 @@ class Tab:
     def run(self, script: str) -> Any:
         return self.browser.execute_script(f"const video = document.querySelector('#clip video'); {script}")
 
+    def drop(self, clip: Path) -> None:
+        """In place of what is there."""
+        for clear in self.browser.find_elements("css selector", "#clip button[aria-label=Clear]"):
+            clear.click()
+        self.found("#clip input[type=file]").send_keys(str(clip))
+        self.soon.until(lambda _: f"-{clip.name}" in (self.run("return video?.src") or ""))
+
+    def choose(self, model: str) -> None:
+        """Another model."""
+        self.found("#model input").click()
+        menu = "#model ul li, ul[role=listbox] li"
+        self.soon.until(
+            lambda _: [one for one in self.browser.find_elements("css selector", menu) if model in one.text]
+        )[0].click()
+
 
 def test_what_a_browser_cannot_do_is_a_sentence(
     url: str, browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -473,10 +592,9 @@ def test_in_a_browser(url: str, browser: Any, tmp_path: Path) -> None:
     assert [file.name[9:] for file in uploads()] == ["A.MKV"]  # that nobody asked about
     found("#timeline .lane").click()  # in the middle
     soon.until(lambda _: abs(run("return video.currentTime") - 5) < 1.5)
-    found("#model input").click()
-    menu = "#model ul li, ul[role=listbox] li"
-    soon.until(lambda _: [one for one in browser.find_elements("css selector", menu) if "joint" in one.text])[0].click()
+    tab.choose("joint")
     soon.until(lambda _: "scenes" in found("#knows").text)
+    assert not found("#answer").text + found("#timeline").text
     found("#ask").click()  # and is sent again
     soon.until(lambda _: found("#answer .says").text not in ("", first))
     assert found("#answer .says").text.split(",")[0] in found("#knows").text
@@ -487,3 +605,60 @@ def test_in_a_browser(url: str, browser: Any, tmp_path: Path) -> None:
     assert len(asked) > 20
     assert [one for one in asked if not one.startswith((f"{url}/", "data:", f"blob:{url}/"))] == []
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_an_answer_is_of_the_clip_and_the_model_that_are_there(
+    url: str, browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_work, go_on, explain = threading.Event(), threading.Event(), avzoo.explain
+
+    def held(*given: Any, on_window: Any, **options: Any) -> Any:
+        at_work.set()
+        go_on.wait(20)
+        on_window(0.0)
+        return explain(*given, on_window=on_window, **options)
+
+    monkeypatch.setattr("avzoo.app.desk.explain", held)
+    tab = Tab(browser, url)
+    found = tab.found
+    a, b = (Path(shutil.copy(golden(), tmp_path / name)) for name in ("a.mp4", "b.mp4"))
+
+    def begin() -> None:
+        at_work.clear()
+        go_on.clear()
+        found("#ask").click()
+        assert at_work.wait(20)
+
+    def nothing_comes() -> bool:
+        go_on.set()
+        tab.soon.until(lambda _: not [file for file in uploads() if file.parent.name.startswith("tmp")])
+        time.sleep(0.5)  # it would have come by now
+        return not found("#answer").text + found("#timeline").text
+
+    tab.drop(a)
+    begin()
+    tab.drop(b)
+    assert nothing_comes()
+    found("#ask").click()
+    assert found("#answer .head").text.split() == ["b.mp4", MODEL, "·", "10.0", "s"]
+    begin()
+    found("#clip button[aria-label=Clear]").click()
+    assert nothing_comes()
+    tab.drop(b)
+    begin()
+    tab.choose("avsdn-avemix")
+    assert nothing_comes()
+    found("#ask").click()
+    assert "avsdn-avemix" in found("#answer .head").text
+    tab.run("""
+        const fetched = window.fetch;
+        window.fetch = async (...asked) => {
+          if (String(asked[0]).includes("file=")) await new Promise((done) => setTimeout(done, 2000));
+          return fetched(...asked);
+        };
+    """)
+    tab.drop(a)
+    found("#ask").click()
+    tab.drop(b)  # before the other was sent
+    assert "b.mp4" in found("#answer .head").text
+    assert "b.mp4" not in tab.run("return video.src")  # it plays from the browser's copy

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 import avzoo
 from avzoo import backbones, cli, explaining, hub, registry
+from avzoo.app.answer import timeline
 from avzoo.clip import read_clip
 from avzoo.data import rendering
 from avzoo.errors import AvzooError, MediaError
 from avzoo.explaining import VIEWS, card, explain
-from avzoo.explaining.figure import glow
+from avzoo.explaining.figure import glow, glowing_frames
 from avzoo.models import AVSDN, AVModule
 from avzoo.models.image_encoder import ImageEncoder
 from avzoo.prediction import Events
@@ -53,6 +54,15 @@ class Eye(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.forward_head(nn.functional.adaptive_avg_pool2d(images[:, :2], 8))
+
+
+class Patches(nn.Module):
+    """The same features, of a network that has no map to pool, as a transformer."""
+
+    num_features = 2
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images[:, :2].mean((2, 3))
 
 
 class Made(AVModule):
@@ -241,16 +251,53 @@ def test_a_model_in_training_is_asked_in_eval_mode_and_left_as_it_was(clip: Path
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_what_cannot_be_explained_is_said(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "numbers",
+    [{"fps": 2, "visual_kind": "segment"}, {"fps": 2, "visual_kind": "image", "owner": True}],
+    ids=["segment", "own"],
+)
+def test_a_network_without_maps_is_explained_without_light(
+    clip: Path, numbers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lit = explain(clip, eye(**numbers))
+    for name in ("build", "architecture"):
+        monkeypatch.setattr(backbones, name, lambda name, *_: Ear() if name == "vggish" else Patches())
+    answer = explain(clip, eye(**numbers))
+    assert answer.maps is None
+    assert answer.picture_times is None
+    for view in VIEWS:
+        assert torch.allclose(answer.views[view], lit.views[view], atol=1e-3), view
+    assert answer.plot() is not None
+    assert "The light is" not in answer._repr_html_()
+    assert "Without light" in timeline(answer)
+    assert "Without light" not in timeline(lit)
+
+
+def test_a_clip_that_ends_before_a_segments_middle_is_drawn_with_its_last_picture(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def red_then_green(index: int, size: tuple[int, int]) -> Pixels:
+        return np.full((*size, 3), (220, 0, 0) if index == 0 else (0, 220, 0), np.uint8)
+
+    picture = Picture(fps=10, size=(64, 64), seconds=0.2, render=red_then_green)
+    short = write_media(clip.with_name("short.mp4"), picture, Sound(seconds=0.2))
+    answer = explain(short, eye())
+    assert answer.explained == ["green"]
+    [(_, _, frame)] = glowing_frames(answer)
+    assert frame[..., 1].mean() > frame[..., 0].mean()
+    assert answer.plot() is not None
+    monkeypatch.setattr(hub, "load_ref", lambda *_, **__: eye())
+    cli.main(["predict", str(short), "--explain", "--plot", str(tmp_path / "p.png")])
+    assert (tmp_path / "p.png").exists()
+
+
+def test_what_cannot_be_explained_is_said(clip: Path) -> None:
     answer = explain(clip, eye())
     for ask in (lambda: explain(clip, eye(), label="gren"), lambda: answer.evidence("gren")):
         with pytest.raises(AvzooError, match="knows no class 'gren'; did you mean 'green'"):
             ask()
     with pytest.raises(AvzooError, match=r"no segment of .* begins between 2.1 and 2.9 s"):
         answer.evidence("green", 2.1, 2.9)
-    monkeypatch.setattr(backbones, "build", lambda name, *_: Ear() if name == "vggish" else nn.Flatten())
-    with pytest.raises(AvzooError, match="pools no map of features"):
-        explain(clip, eye())
 
 
 def test_a_recurrent_model_explains_each_segment_in_its_own_pictures(clip: Path) -> None:

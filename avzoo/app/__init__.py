@@ -15,10 +15,12 @@ __init__   the server, and what is on the page
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,8 +53,7 @@ def models(given: str | None) -> dict[str, registry.Ref]:
     ref = registry.parse_ref(given, paths=True)
     if ref.name:
         registry.find(ref.name)
-    first = {ref.folder.name if ref.folder else given: ref}
-    return first | found | first
+    return {given: ref} | found
 
 
 @contextmanager
@@ -65,7 +66,7 @@ def page(
         model: The one that is chosen at first: a name, `hf:owner/repo@commit` or a bundle's folder.
         port: Where on 127.0.0.1.
         max_seconds: Longest clip.
-        max_mb: Largest file, in 10^6 bytes.
+        max_mb: Largest file, in 2^20 bytes.
 
     Raises:
         AvzooError: If Gradio is not installed, or the port is taken.
@@ -94,7 +95,7 @@ def page(
             prevent_thread_lock=True,
             quiet=True,
             footer_links=[],
-            max_file_size=int(max_mb * 1e6),
+            max_file_size=int(max_mb * 2**20),
             ssr_mode=False,
             mcp_server=False,
             run_history=False,
@@ -132,8 +133,18 @@ def build(desk: Desk) -> gr.Blocks:
     first = next(iter(desk.models))
     desk.load(first)  # or nobody would see a page
 
-    def ask(upload: str, name: str, progress: Any = gr.Progress()) -> tuple[str, str]:  # noqa: B008 - Gradio's way
-        return desk.ask(upload, name, lambda share, words: progress(share, desc=words))
+    async def ask(upload: str, name: str, progress: Any = gr.Progress()) -> tuple[str, str]:  # noqa: B008 - Gradio's way
+        over = threading.Event()
+
+        def tell(share: float, words: str) -> None:
+            if over.is_set():
+                raise AvzooError("another clip or model was chosen")
+            progress(share, desc=words)
+
+        try:
+            return await asyncio.to_thread(desk.ask, upload, name, tell)
+        finally:  # also when it is cancelled, which the thread is told so
+            over.set()
 
     blocks: gr.Blocks = gr.Blocks(title="avzoo", analytics_enabled=False, delete_cache=ABANDONED)
     with blocks:
@@ -151,9 +162,16 @@ def build(desk: Desk) -> gr.Blocks:
                 said = gr.HTML(elem_id="answer", padding=False)
         chosen = model.change(desk.knows, model, knows, show_progress="hidden")
         chosen.failure(None, None, knows, js=f"() => {json.dumps(answer.BROKEN)}")
-        clip.change(None, clip, [upload, timeline, said], js="(clip) => [clip ? clip.path : '', '', '']")
         asked = button.click(
             ask, [upload, model], [timeline, said], js="(...asked) => avzoo.send(...asked)", show_progress_on=said
         )
-        asked.failure(None, None, [timeline, said], js=f"() => ['', {json.dumps(answer.BROKEN)}]")
+        asked.failure(None, None, [timeline, said], js=f"() => avzoo.failed({json.dumps(answer.BROKEN)})")
+        gr.on(
+            [clip.change, model.change],
+            None,
+            [clip, model],
+            [upload, timeline, said],
+            js="(...chosen) => avzoo.choose(...chosen)",
+            cancels=[asked],
+        )
     return blocks

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,7 +31,7 @@ class Desk:
         models: What can be chosen, by name.
         folder: Where uploads are; nothing outside it is ever read.
         max_seconds: Of a clip.
-        max_mb: Of a file, in 10^6 bytes.
+        max_mb: Of a file, in 2^20 bytes, as Gradio counts.
     """
 
     models: Mapping[str, registry.Ref]
@@ -47,7 +47,7 @@ class Desk:
         Args:
             upload: Its path, `folder` / some digits / the tab it was dropped in - its name.
             name: Of a model.
-            progress: Told the share that is done, and in words.
+            progress: Told the share that is done, and in words; if it raises an `AvzooError`, the clip is given up.
 
         Returns:
             The timeline and the answer as HTML; of what cannot be answered, "" and a sentence.
@@ -57,8 +57,10 @@ class Desk:
         path = next((path for path in self.folder.glob("*/*") if str(path) == upload and path.is_file()), None)
         if path is None:
             return "", answer.sentence("This clip is not there (any more): drop it again.")
-        with self._busy:
-            return self._answer(path, name, progress)
+        with tempfile.TemporaryDirectory(dir=self.folder) as own:  # the same clip may come again meanwhile
+            path = path.rename(Path(own, path.name))
+            with self._busy:
+                return self._answer(path, name, progress)
 
     def end(self) -> None:
         """Give up what is being answered: PyTorch aborts a program that ends while it works."""
@@ -82,19 +84,20 @@ class Desk:
             found = explain(
                 path,
                 model,
+                top_k=len(model.classes),
                 modality="visual" if not info.has_audio else "both" if info.has_video else "audio",
+                on_damage="pad",
                 on_window=lambda t: tell(t / max(t, info.duration), f"{info.duration:.0f} s of clip"),
             )
-            return answer.timeline(found), answer.answer(replace(found, video=Path(shown)))
+            damage = found.damage.replace(f"{path}: ", "")
+            said = answer.answer(replace(found, video=Path(shown), model=name, damage=damage))
+            return answer.timeline(found), said
         except (AvzooError, OSError) as error:
             return "", answer.sentence(str(error).replace(str(path), shown).replace(path.name, shown))
         except (MemoryError, RuntimeError) as error:  # PyTorch raises the latter for either memory
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
             return "", answer.sentence(f"{shown}: needs more memory than there is: cut it, or shrink its pictures")
-        finally:
-            with suppress(OSError):  # goes with the folder at last
-                path.unlink()
 
     def check(self, path: Path) -> MediaInfo:
         """What a clip that may be asked about is, by its header.
@@ -102,7 +105,7 @@ class Desk:
         Raises:
             AvzooError: If it may not.
         """
-        if (size := path.stat().st_size / 1e6) > self.max_mb:
+        if (size := path.stat().st_size / 2**20) > self.max_mb:
             raise AvzooError(f"{path}: has {size:.0f} MB, and {self.max_mb:g} MB is the limit here: cut it")
         info = probe(path)
         if info.is_photo:

@@ -10,7 +10,7 @@ HOSTS = ("127.0.0.1", "localhost")
 # What the page itself asks for. Gradio has more to offer: it fetches addresses, keeps states, runs ffmpeg.
 PATHS = re.compile(
     r"/(|config|theme\.css|favicon\.ico|manifest\.json|(assets|static)/.+)"
-    r"|/gradio_api/(startup-events|upload|upload_progress|heartbeat/\w+|file=(?!\w+://).+|queue/(data|join))"
+    r"|/gradio_api/(startup-events|upload|upload_progress|heartbeat/\w+|cancel|reset|file=(?!\w+://).+|queue/(data|join))"
 )
 POLICY = (
     "default-src 'self' data: blob:; style-src 'self' 'unsafe-inline';"

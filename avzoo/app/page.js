@@ -45,24 +45,34 @@
 
   // The server removes its copy of a clip with the answer: the browser keeps one, to show, and to send again.
   let kept = {};
+  let chosen, asked; // clip and model: now, and when the button was pressed; Gradio calls what is cancelled failed
   window.avzoo = {
+    choose: (clip, model) => {
+      chosen = [clip ? clip.path : "", model];
+      return [chosen[0], "", ""];
+    },
+    failed: (sentence) => ["", asked === chosen ? sentence : ""],
     send: async (path, model) => {
       if (!path) return [path, model];
-      if (kept.path !== path) {
+      const now = asked = chosen;
+      let there = path, { clip } = kept;
+      if (kept.path === path) {
+        const form = new FormData();
+        form.append("files", clip, path.split(/[\\/]/).pop());
+        [there] = await (await fetch("gradio_api/upload", { method: "POST", body: form })).json();
+      } else {
         const answer = await fetch(`gradio_api/file=${path.split("/").map(encodeURIComponent).join("/")}`);
-        if (!answer.ok) return [path, model];
-        kept = { path, clip: await answer.blob() };
-        const video = player(), time = video?.currentTime;
-        if (video) {
-          video.src = URL.createObjectURL(kept.clip);
-          video.currentTime = time;
-        }
-        return [path, model];
+        clip = answer.ok && (await answer.blob());
       }
-      const form = new FormData();
-      form.append("files", kept.clip, path.split(/[\\/]/).pop());
-      const [again] = await (await fetch("gradio_api/upload", { method: "POST", body: form })).json();
-      return [again, model];
+      if (chosen !== now) return avzoo.send(...chosen);
+      if (!clip) return [path, model];
+      kept = { path, clip };
+      const video = player(), time = video?.currentTime;
+      if (video && !video.src.startsWith("blob:")) {
+        video.src = URL.createObjectURL(clip);
+        video.currentTime = time;
+      }
+      return [there, model];
     },
   };
 }

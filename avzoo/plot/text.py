@@ -30,7 +30,8 @@ def timeline_text(prediction: Prediction) -> str:
     lines.append(f"  {'':<{width}}  0{end:>{repeat * len(columns) - 1}}")
     if prediction.damage:
         lines.append(f"  damaged: {prediction.damage}")
-    lines += [f"  {prediction.remark}"] if prediction.remark else []
+    if prediction.remark:
+        lines.append(f"  {prediction.remark}")
     if prediction.clip is not None:
         lines += [f"  the clip: {', '.join(f'{label} {share:.2f}' for label, share in prediction.clip)}"]
         return "\n".join(lines)
