@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from avzoo.models.base import AVModule
-from avzoo.registry import Checkpoint, format_metric
+from avzoo.registry import Checkpoint, asset, format_metric
 
 # Of the licences that https://huggingface.co/docs/hub/repositories-licenses lists; any other is `other` with its name.
 HUB_LICENCES = {"apache-2.0", "mit", "cc0-1.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"}
@@ -24,7 +25,7 @@ def metadata(entry: Checkpoint) -> dict[str, Any]:
     licence = (entry.licence or "").lower()
     facts: dict[str, Any] = {"license": licence}
     if licence not in HUB_LICENCES:
-        facts = {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", licence).strip("-") or "none"}
+        facts = {"license": "other", "license_name": licence_id(licence) or "none"}
     facts |= {
         "library_name": "avzoo",
         "pipeline_tag": "video-classification",
@@ -44,7 +45,23 @@ def metadata(entry: Checkpoint) -> dict[str, Any]:
     return facts
 
 
-def render_card(entry: Checkpoint, model: AVModule, *, commit: str = "", picture: bool = True) -> str:
+def licence_id(licence: str) -> str:
+    """A licence's name in one spelling.
+
+    >>> licence_id("CC BY-SA 4.0")
+    'cc-by-sa-4.0'
+    """
+    return re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-")
+
+
+def render_card(
+    entry: Checkpoint,
+    model: AVModule,
+    *,
+    commit: str = "",
+    picture: bool = True,
+    parents: Mapping[str, str] | None = None,
+) -> str:
     """The README of a bundle, Markdown.
 
     Args:
@@ -52,8 +69,13 @@ def render_card(entry: Checkpoint, model: AVModule, *, commit: str = "", picture
         model: Its network, which knows its signal path and its size.
         commit: Of the code it was trained with; empty if that is unknown.
         picture: Whether a `timeline.png` lies beside it.
+        parents: The models that it was fine-tuned from, each with its licence, empty where that is not known.
     """
     answers, line, one = ANSWER[entry.task]
+    trained = f"{'fine-tuned' if parents else 'trained'} on {entry.dataset}"
+    if parents:
+        trained += " from " + ", ".join(f"{name} ({licence})" if licence else name for name, licence in parents.items())
+    avzoos = not parents and asset(f"recipes/{entry.recipe}.yaml").exists()
     lines = [
         "---",
         yaml.safe_dump(metadata(entry), sort_keys=False, allow_unicode=True).rstrip(),
@@ -62,7 +84,7 @@ def render_card(entry: Checkpoint, model: AVModule, *, commit: str = "", picture
         f"# {entry.name}",
         "",
         f"{entry.about}.  ",
-        f"{entry.model}, {sum(x.numel() for x in model.parameters()):,} parameters, trained on {entry.dataset}.",
+        f"{entry.model}, {sum(x.numel() for x in model.parameters()):,} parameters, {trained}.",
         "",
         *(["![frames, sound and the model's answer over time](timeline.png)", ""] if picture else []),
         "```python",
@@ -96,7 +118,7 @@ def render_card(entry: Checkpoint, model: AVModule, *, commit: str = "", picture
         "## Train it again",
         "",
         "```bash",
-        entry.train_command,
+        entry.train_command if avzoos else "avzoo fit --config recipe.yaml",
         "```",
         "",
         f"The recipe as resolved is `recipe.yaml`{f'; code at commit `{commit}`' if commit else ''}.",

@@ -30,14 +30,14 @@ from avzoo.data.windows import WindowDataModule
 from avzoo.errors import AvzooError, DataNotFoundError
 from avzoo.hub import load
 from avzoo.init_from import find_parent, take_over
-from avzoo.models import AVModule
+from avzoo.models.base import DATA_TASK, AVModule
 from avzoo.train.best import Best
 from avzoo.train.finetune import Balance, FineTune, Freeze, plan_of
 from avzoo.train.noise import NOISE
 from avzoo.train.progress import Progress
 from avzoo.train.resume import Resumable, WholeCheckpoints
 from avzoo.train.runs import until_made
-from avzoo.train.signals import heeded
+from avzoo.train.signals import heeded, interruptible
 
 OF_TRAINER = {"gradient_clip_val": 1.0, "num_sanity_val_steps": 0}
 STEPS = 10  # between two validations at least: a few clips make an epoch of one step, after which nobody can tell
@@ -55,6 +55,7 @@ def finetune(
     patience: int = 10,
     balance: Balance = "none",
     batch_size: int | None = None,
+    val_fraction: float = 0.2,
     out: str | Path | None = None,
     device: str = "cpu",
     workers: int | None = None,
@@ -76,6 +77,7 @@ def finetune(
         patience: Epochs without a lower validation loss after which it ends.
         balance: For classes of different size: "weights" in the loss or a "sampler", see `FineTune`.
         batch_size: Default 4 windows (events), 8 seconds (SECRNNFusion) or 64 pairs (JointScalogramNet) a step.
+        val_fraction: Share of the training clips that is held back for validation where none is declared, see `Clips`.
         out: A folder for the result as a bundle, which `load` and `avzoo publish` take; replaced if it is one already.
             Only with it a training that is killed goes on when it is started again.
         device: Where it trains: "cpu", "cuda", "cuda:1", "mps".
@@ -92,19 +94,32 @@ def finetune(
         AvzooError: If an option is not one of those above, or the model has nothing of what is to be frozen.
         DataNotFoundError: If there is no such folder or table, or no video in it.
         AnnotationError: If the clips give nothing to learn; `avzoo check` says more.
+        BundleError: If `out` is something else than a bundle.
         MediaError: If clips cannot be read.
     """
-    if epochs < 1 or patience < 1 or not lr > 0:
-        raise AvzooError(f"epochs={epochs}, patience={patience}, lr={lr:g}: expected 1 or more of both, a rate above 0")
+    counts = {"epochs": (epochs, 1), "patience": (patience, 1), "batch_size": (batch_size, 1), "workers": (workers, 0)}
+    for name, (count, least) in counts.items():
+        if count is not None and count < least:
+            raise AvzooError(f"{name} is {count}, expected {least} or more")
+    if not lr > 0:
+        raise AvzooError(f"lr is {lr:g}, expected a rate above 0")
     tuning = FineTune(lr_rest=lr_rest, freeze=freeze, balance=balance)
     where = _place(device)
+    place = None if out is None else Path(out)
+    if place is not None:
+        bundle.check_replaceable(place)
     parent = _parent(model)
     plan = plan_of(parent)
     given: dict[str, Any] = {"on_missing_audio": on_missing_audio, "on_damage": on_damage, "on_missing": on_missing}
     given |= plan.data if batch_size is None else {**plan.data, "batch_size": batch_size}
-    clips = _clips(data, parent, {**given, "workers": workers, "device": device, "seed": seed})
-    clips.items("val")  # what is wrong with the clips as a whole is said before anything else
-    place = None if out is None else Path(out)
+    clips = _clips(
+        data, parent, {**given, "val_fraction": val_fraction, "workers": workers, "device": device, "seed": seed}
+    )
+    try:
+        clips.items("val")  # what is wrong with the clips as a whole is said before anything else
+    except AvzooError as error:  # the model is what says the task here
+        other = "take a model of events, such as avsdn-avemix"
+        raise type(error)(str(error).replace("set task to events", other)) from error
     with torch.random.fork_rng(), quiet(), heeded() if place else contextlib.nullcontext():
         torch.manual_seed(seed)
         own = {key: value for key, value in dict(parent.hparams).items() if key not in ("classes", "preprocess")}
@@ -163,8 +178,7 @@ def _parent(given: str | Path | AVModule) -> AVModule:
 
 def _clips(data: str | Path | AVDataModule, parent: AVModule, options: Mapping[str, Any]) -> AVDataModule:
     if not isinstance(data, AVDataModule):
-        task: Literal["events", "scenes"] = "events" if parent.task == "segment" else "scenes"
-        return Clips(Path(data), task=task, preprocess=parent.preprocess, **options)
+        return Clips(Path(data), task=DATA_TASK[parent.task], preprocess=parent.preprocess, **options)
     ours, theirs = parent.preprocess.to_dict(), data.preprocess.to_dict()
     for key, value in ours.items():
         if value != theirs[key]:
@@ -196,14 +210,10 @@ def quiet() -> Iterator[None]:
     try:
         for logger in loggers:
             logger.setLevel(logging.WARNING)
-        with warnings.catch_warnings():
+        with interruptible(), warnings.catch_warnings():
             for message in NOISE:
                 warnings.filterwarnings("ignore", message)
             yield
-    except SystemExit as end:
-        if isinstance(end.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
@@ -225,11 +235,14 @@ def _figures(model: AVModule, data: AVDataModule, options: dict[str, Any]) -> st
 def _words(figures: Mapping[str, Any], split: str) -> str:
     """The metrics of a split.
 
-    >>> _words({"val_loss": 0.5, "val_segment_accuracy": 0.75, "train_loss": 0.4}, "val")
+    >>> _words({"val_loss": 0.5, "val_segment_accuracy": 0.75, "val_macro_accuracy": 0.7501, "train_loss": 0.4}, "val")
     'loss 0.500, segment accuracy 0.750'
     """
-    own = [(key.partition("_")[2], value) for key, value in figures.items() if key.startswith(f"{split}_")]
-    return ", ".join(f"{name.replace('_', ' ')} {float(value):.3f}" for name, value in own)
+    own = {key.partition("_")[2]: f"{float(figures[key]):.3f}" for key in figures if key.startswith(f"{split}_")}
+    for name, alike in (("macro_accuracy", "segment_accuracy"), ("macro_log_loss", "loss")):
+        if own.get(name) == own.get(alike):  # as where classes are equally frequent
+            own.pop(name, None)
+    return ", ".join(f"{name.replace('_', ' ')} {figure}" for name, figure in own.items())
 
 
 def _has(data: AVDataModule, split: Split) -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from avzoo import __version__, bundle, hub, inference, plot, provenance, registry
-from avzoo.card import render_card
+from avzoo.card import licence_id, render_card
 from avzoo.data import rendering
 from avzoo.errors import AvzooError, BundleError, HubError
 from avzoo.files import sha256, whole
@@ -74,14 +78,18 @@ def publish(
         )
     folder = Path(out) if out is not None else Path("bundles") / name
     given = Path(ckpt)
+    model = bundle.read(given) if given.is_dir() else bundle.read_training_checkpoint(given)
+    _check_fit(entry, model, given)
+    text = _read_recipe((given if given.is_dir() else given.parent.parent) / "recipe.yaml")
+    parents, recipe = dict(_parents(text)), _without_folders(text)
     whole = (given / "golden.mp4").exists()  # a bundle that `publish` made; what `avzoo fit` leaves has no clip yet
     if whole:
-        model = _fitting(entry, bundle.read(given), given)
         commit = json.loads((given / "config.json").read_bytes())["commit"]
-        card = render_card(entry, model, commit=commit, picture=(given / "timeline.png").exists())
-        bundle.copy(given, folder, card=card)
+        picture = (given / "timeline.png").exists()
+        card = render_card(entry, model, commit=commit, picture=picture, parents=parents)
+        bundle.copy(given, folder, card=card, recipe=recipe)
     else:
-        _bundle(entry, given, folder)
+        _bundle(entry, model, given, folder, recipe, parents)
     # A whole bundle may come from another machine, whose decoder need not give the same last bits.
     difference = bundle.golden_difference(folder, bundle.read(folder), media=not whole)
     if difference > bundle.GOLDEN_TOLERANCE:
@@ -90,40 +98,38 @@ def publish(
     lines = _lines(folder, repo, revision)
     if write:
         write_entry(registry.origin(name), name, lines)
+    for parent, licence in parents.items():
+        if "-sa-" in licence_id(licence) and licence_id(licence) != licence_id(entry.licence or ""):
+            print(f"{parent} is under {licence}, which asks for the same of what is made of it, not {entry.licence}")
     return Published(folder, lines, revision)
 
 
-def _fitting(entry: registry.Checkpoint, model: AVModule, source: Path) -> AVModule:
-    """The model, if it is what its entry says."""
+def _check_fit(entry: registry.Checkpoint, model: AVModule, source: Path) -> None:
+    """Refuse a model that is not what its entry says, after which it is called from now on."""
     model.name = entry.name
     if type(model).__name__ != entry.model:
         raise BundleError(f"{source} holds a {type(model).__name__}, the entry {entry.name} says {entry.model}")
     model.check_classes(entry.classes, f"the entry {entry.name}")
-    return model
 
 
-def _bundle(entry: registry.Checkpoint, given: Path, folder: Path) -> None:
+def _bundle(
+    entry: registry.Checkpoint, model: AVModule, given: Path, folder: Path, recipe: str, parents: Mapping[str, str]
+) -> None:
     """Make a whole bundle of a checkpoint of `avzoo fit`, or of the bundle without a clip that it leaves."""
     if given.is_dir():
-        model = _fitting(entry, bundle.read(given), given)
-        recipe = given / "recipe.yaml"
         config = json.loads((given / "config.json").read_bytes())
         commit, versions = config["commit"], config["versions"]
     else:
-        model = _fitting(entry, bundle.read_training_checkpoint(given), given)
-        recipe = given.parent.parent / "recipe.yaml"
         commit, versions = bundle.training_facts(given)
         commit, versions = commit or provenance.code_commit(), versions or provenance.versions()
-    if not recipe.exists():
-        raise BundleError(f"{recipe} is missing: `avzoo fit` writes it beside the checkpoints")
     with tempfile.TemporaryDirectory() as scratch:
         clip = _golden_clip(model, Path(scratch) / "golden.mp4")
         bundle.write(
             folder,
             model,
-            recipe=recipe.read_text(encoding="utf-8"),
+            recipe=recipe,
             golden_clip=clip,
-            card=render_card(entry, model, commit=commit),
+            card=render_card(entry, model, commit=commit, parents=parents),
             picture=plot.save(plot.timeline_figure(inference.predict(clip, model)), Path(scratch) / "timeline.png"),
             commit=commit,
             versions=versions,
@@ -139,6 +145,54 @@ def _golden_clip(model: AVModule, path: Path) -> Path:
     known = [name for name in rendering.CLASSES if name in model.classes]
     enough = len(known) >= 3  # an event, and two others to be mistaken for it
     return rendering.render(rendering.script(GOLDEN_SEED, classes=known if enough else rendering.CLASSES), path)
+
+
+# -- the recipe -----------------------------------------------------------------------------------------------------
+
+
+def _read_recipe(file: Path) -> str:
+    """Its text, which is YAML of names with values."""
+    if not file.exists():
+        raise BundleError(f"{file} is missing: `avzoo fit` writes it beside the checkpoints")
+    text = file.read_text(encoding="utf-8")
+    try:
+        known = isinstance(yaml.safe_load(text), dict)
+    except yaml.YAMLError:
+        known = False
+    if not known:
+        raise BundleError(f"{file} is no recipe: expected YAML, names with values below them")
+    return text
+
+
+def _parents(recipe: str, seen: frozenset[str] = frozenset()) -> Iterator[tuple[str, str]]:
+    """The models that a recipe starts from, and what those did, each with its licence, empty where that is not known.
+
+    A stage of one of avzoo's own recipes is no model of its own.
+    """
+    for given in yaml.safe_load(recipe).get("init_from") or ():
+        entry, beside = registry.entries().get(given), Path(given) / "recipe.yaml"
+        if entry is not None:
+            yield given, entry.licence or ""
+        elif given not in seen and not registry.asset(f"recipes/{given}.yaml").exists():
+            yield given if given.startswith("hf:") else Path(given).name, ""
+            yield from _parents(_read_recipe(beside), seen | {given}) if beside.exists() else ()
+
+
+def _without_folders(recipe: str) -> str:
+    """The recipe with the last part alone of each path of this machine."""
+
+    def short(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: short(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [short(inner) for inner in value]
+        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+    before = yaml.safe_load(recipe)
+    if (after := short(before)) == before:
+        return recipe
+    head = "".join(itertools.takewhile(lambda line: line.startswith("#"), recipe.splitlines(keepends=True)))
+    return head + yaml.safe_dump(after, sort_keys=False, allow_unicode=True)
 
 
 # -- the Hub --------------------------------------------------------------------------------------------------------

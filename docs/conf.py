@@ -61,6 +61,11 @@ def unbroken(metric: Mapping[str, Any]) -> str:
     return registry.format_metric(metric).replace(" ", SPACE)
 
 
+def seeds(count: int) -> str:
+    """How many, on one line."""
+    return f"{count}{SPACE}{'seed' if count == 1 else 'seeds'}"
+
+
 def table(columns: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     lines = [columns, ["---"] * len(columns), *rows]
@@ -102,7 +107,7 @@ def details() -> str:
 def detail(entry: registry.Checkpoint) -> str:
     """One model."""
     measured = [
-        [metric["name"], metric["split"], unbroken(metric), f"{metric['seeds']}{SPACE}seeds", metric.get("note", "")]
+        [metric["name"], metric["split"], unbroken(metric), seeds(metric["seeds"]), metric.get("note", "")]
         for metric in entry.metrics
     ]
     if entry.paper:

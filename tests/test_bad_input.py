@@ -96,8 +96,8 @@ def kinds(report: Report) -> set[str]:
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
-    assert "holds no video, nothing: expected" in check(tmp_path).problems[0].message
-    with pytest.raises(DataNotFoundError, match="holds no video, nothing: expected"):
+    assert "is empty: expected" in check(tmp_path).problems[0].message
+    with pytest.raises(DataNotFoundError, match="is empty: expected"):
         avzoo.finetune(avsdn(), tmp_path, **QUICK)
     with pytest.raises(DataNotFoundError, match="holds no video: expected files ending in"):
         avzoo.predict(tmp_path, avsdn())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from media import Picture, Sound, texture, write_media
@@ -13,6 +14,9 @@ from PIL import Image
 from avzoo import cli
 from avzoo.checking import Problem, Report, check
 from avzoo.checking.labels import alike
+from avzoo.clip import Clip, read_clip
+from avzoo.data.clips import Clips
+from avzoo.errors import AnnotationError
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +85,9 @@ def test_json_and_the_exit_status(good: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_an_empty_folder_and_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "holds no video, nothing" in only(check(tmp_path)).message
+    assert "is empty: expected" in only(check(tmp_path)).message
     assert "no such folder or table" in only(check(tmp_path / "none")).message
+    assert only(check(tmp_path)).kind == only(check(tmp_path / "none")).kind == "no clips"
     Image.fromarray(texture(0, (48, 64))).save(tmp_path / "a.jpg")
     assert "there are photos" in only(check(tmp_path)).advice
     with pytest.raises(SystemExit):
@@ -112,9 +117,89 @@ def test_files_that_cannot_teach(good: Path, media: Path) -> None:
         (good / f"x.{kind}").rename(good / "bell" / "x.mp4")
         problem = only(check(good))
         assert (problem.kind, problem.severity) == ("photo", "error")
+        assert problem.message == "1 of 9 files holds a photo"
     (good / "bell" / "x.mp4").unlink()
     (good / "bell" / "x.mp4").write_bytes(b"")
     assert only(check(good)).kind == "unreadable"
+
+
+@pytest.mark.parametrize("ends_black", [False, True])
+def test_a_file_that_was_cut_is_found_by_its_end(good: Path, ends_black: bool) -> None:
+    """Its index, at the front, still says how long it was; what is left can all be decoded."""
+    path = good / "bell" / "whole.mp4"
+    dark = lambda i, size: texture(i, size) * (not ends_black or i < 60)  # noqa: E731
+    tracks = Picture(seconds=4, render=dark), Sound(seconds=4, clicks=(0.5,))  # the rest is silence
+    write_media(path, *tracks, options={"movflags": "faststart"})
+    assert check(good).errors == 0
+    (good / "bell" / "cut.mp4").write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    problem = only(check(good))
+    assert (problem.kind, problem.severity, problem.files) == (
+        "unreadable", "error", (str(good / "bell" / "cut.mp4"),)
+    )  # fmt: skip
+    assert "of the picture and" in problem.message
+    assert "--on-damage pad takes the file as it is" in problem.message
+
+
+def test_of_a_good_file_one_second_is_read(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[Path] = []
+
+    def spy(path: Path, **options: Any) -> Clip:
+        reads.append(path)
+        return read_clip(path, **options)
+
+    monkeypatch.setattr("avzoo.checking.files.read_clip", spy)
+    check(good)
+    assert sorted(reads) == sorted(good.rglob("*.mp4"))
+
+
+def test_columns_that_are_not_read_are_named(good: Path) -> None:
+    files = [f"{p.parent.name}/{p.name},{p.parent.name},0,1" for p in sorted(good.rglob("take*"))]
+    table = good / "clips.csv"
+    for header, message, advice in (
+        ("begin,stop", "columns not read: begin, stop", "call begin as start and stop as end, if that is what it is"),
+        ("onset,Note", "columns not read: onset, note", "call onset as start, if that is what it is"),
+        ("camera,note", "columns not read: camera, note", "no harm, if it was not meant to be"),
+    ):
+        table.write_text("\n".join([f"path,label,{header}", *files]))
+        problem = only(check(table))
+        assert (problem.severity, problem.message, problem.advice) == ("warning", message, advice)
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows"),
+    [
+        ("split,group", ("bell train a", "bell val b", "siren train b", "siren val c")),  # a group on two sides
+        ("split,group", ("bell test a", "bell - a", "bell - b", "siren - c", "siren - d")),  # ... of which one is drawn
+        ("split", ("bell train", "bell train", "bell val")),  # one class
+        ("split", ("bell train", "bell val", "siren train")),  # one clip
+        ("split", ("bell train", "bell val", "siren val", "siren val")),  # none in training
+        ("group", ("bell a", "bell a", "siren b", "siren b")),  # nothing to validate on
+        ("split,twice", ("bell train", "bell val", "siren train", "siren val")),  # two labels
+    ],
+)
+def test_what_check_calls_an_error_training_refuses_in_the_same_words(
+    good: Path, columns: str, rows: tuple[str, ...]
+) -> None:
+    videos = sorted(path.relative_to(good).as_posix() for path in good.rglob("take*"))
+    lines = [",".join([video, *row.replace("-", "").split(" ")]) for video, row in zip(videos, rows, strict=False)]
+    if columns.endswith("twice"):
+        columns, lines = "split", [*lines, lines[0].replace(",bell", ",siren")]
+    (good / "clips.csv").write_text("\n".join([f"path,label,{columns}", *lines]))
+    problem = next(problem for problem in check(good / "clips.csv").problems if problem.severity == "error")
+    with pytest.raises(AnnotationError) as refused:
+        Clips(good / "clips.csv").items("train")
+    assert str(refused.value).endswith(f": {problem.message}: {problem.advice}")
+
+
+def test_the_share_of_validation_is_as_in_training(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for share, held in ((0.2, 2), (0.9, 6)):
+        cli.main(["check", str(good), "--json", "--val-fraction", str(share)])
+        classes = json.loads(capsys.readouterr().out)["classes"]
+        assert sum(counts["val"] for counts in classes.values()) == held
+        assert sum(row.split == "val" for row in Clips(good, val_fraction=share).rows) == held
+    with pytest.raises(SystemExit):
+        cli.main(["check", str(good), "--val-fraction", "2"])
+    assert "val_fraction is 2, expected a share" in capsys.readouterr().err
 
 
 def test_copies_are_found_by_content(good: Path, media: Path) -> None:
@@ -148,7 +233,7 @@ def test_groups_on_two_sides(good: Path) -> None:
         report = check(table)
         assert bool(report.errors) == found
         if found:
-            assert only(report).message == "group b is in train and val"
+            assert only(report).message == "group 'b' is in train and val"
 
 
 def test_one_class_and_one_clip(good: Path) -> None:
@@ -238,7 +323,7 @@ def test_one_subfolder_is_one_group(good: Path) -> None:
         (good / label).rename(good / "x")
         (good / label).mkdir()
         (good / "x").rename(good / label / "monday")
-    assert "(a subfolder of a class is one)" in only(check(good)).message
+    assert "(a subfolder is one)" in only(check(good)).message
     (good / "bell" / "tuesday").mkdir()
     (good / "bell" / "monday" / "take 0.mp4").rename(good / "bell" / "tuesday" / "take 0.mp4")
     problem = only(check(good))

@@ -14,8 +14,10 @@ from PIL import Image
 
 from avzoo import cli
 from avzoo.data import rendering
-from avzoo.data.clip_table import ClipRow, assign_splits, read_clips
+from avzoo.data.clip_splits import assign_splits
+from avzoo.data.clip_table import ClipRow, read_clips
 from avzoo.data.clips import Clips, Window
+from avzoo.data.events import Row
 from avzoo.errors import AnnotationError, AvzooError, ClassMismatchError, DataNotFoundError, MediaError
 
 LIGHT: dict[str, Any] = {"audio_backbone": "vggish", "visual_backbone": "tf_efficientnet_lite0", "size": 32}
@@ -71,7 +73,7 @@ def test_a_folder_per_class(put: Copy) -> None:
     (root / "bell" / "notes.txt").write_text("x")
     assert facts(read_clips(root)) == [
         ("bell/c.mp4", "bell", None, ""),
-        ("bell/tower/d.mp4", "bell", None, "bell/tower"),
+        ("bell/tower/d.mp4", "bell", None, "tower"),
         ("siren/a.MOV", "siren", None, ""),
         ("siren/b.mp4", "siren", None, ""),
     ]
@@ -94,16 +96,46 @@ def test_a_class_may_be_called_train(put: Copy) -> None:
     assert {row.label for row in read_clips(root)} == {"train", "tram"}
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("val/bell/a.mp4", "test/siren/b.mp4"), "has test and val and no train, from which to learn"),
+        (("bell/a.mp4", "siren/b.mp4", "dev/bell/c.mp4"), "has dev and no train"),
+        (("train_set/bell/a.mp4", "val_set/bell/b.mp4"), "has train_set and val_set, which look like splits"),
+        (("trainset/bell/a.mp4", "Test data/bell/b.mp4"), "has Test data and trainset, which look like splits"),
+    ],
+)
+def test_folders_of_splits_are_not_taken_for_classes(put: Copy, names: tuple[str, ...], said: str) -> None:
+    with pytest.raises(AnnotationError, match=said):
+        read_clips(put(*names))
+
+
+def test_a_class_that_sounds_like_a_split_is_one(put: Copy) -> None:
+    """Beside other classes, or with its videos right in it."""
+    root = put("test tone/monday/a.mp4", "bell/monday/b.mp4")
+    assert {row.label for row in read_clips(root)} == {"test tone", "bell"}
+    shutil.rmtree(root / "bell")
+    put("train_horn/b.mp4")
+    assert {row.label for row in read_clips(root)} == {"test tone", "train_horn"}
+
+
+@pytest.mark.parametrize("suffix", ["3gp", "MTS", "m2ts", "ts", "wmv", "flv", "mpg", "mpeg", "ogv"])
+def test_what_cameras_write_is_looked_for(put: Copy, suffix: str) -> None:
+    assert [row.label for row in read_clips(put(f"bell/a.{suffix}"))] == ["bell"]
+
+
 def test_folders_without_a_row(put: Copy, tmp_path: Path) -> None:
     with pytest.raises(DataNotFoundError, match=r"nowhere: no such folder or table"):
         read_clips(tmp_path / "nowhere")
-    with pytest.raises(DataNotFoundError, match=r"holds no video, nothing: expected .*/<class>/\*\.mp4"):
+    with pytest.raises(DataNotFoundError, match=r" is empty: expected .*/<class>/\*\.mp4"):
         read_clips(tmp_path)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.JPG").write_bytes(b"x")
     with pytest.raises(DataNotFoundError, match=r"only files ending in \.jpg"):
         read_clips(tmp_path)
     put("loose.mp4")
+    with pytest.raises(DataNotFoundError, match=r"loose\.mp4: one video is nothing to learn from: give a folder per"):
+        read_clips(tmp_path / "loose.mp4")
     with pytest.raises(DataNotFoundError, match=r"its videos \(loose\.mp4, \.\.\.\) lie in no folder of a class"):
         read_clips(tmp_path)
 
@@ -221,6 +253,13 @@ def test_a_group_stays_together() -> None:
     )
 
 
+def test_a_group_of_several_classes_leaves_each_its_training() -> None:
+    """Whatever the order of the hashes: of one class it is all, of the other it is one of two."""
+    for n in range(20):
+        rows = [*named(2, "bell", lambda k, n=n: f"day {n + k}"), *named(1, "siren", lambda _, n=n: f"day {n}")]  # type: ignore[misc]
+        assert held(rows) == {"bell/1.mp4"}
+
+
 def test_declared_splits_are_kept() -> None:
     declared = [ClipRow(Path(f"{n}"), f"{n}", "bell", split=s) for n, s in enumerate(("train", "val", "test", None))]
     assert [row.split for row in assign_splits(declared, 0.9)] == ["train", "val", "test", "train"]
@@ -307,9 +346,10 @@ def test_features_are_of_the_windows_own_seconds(tmp_path: Path) -> None:
     train, val = data.load("train"), data.load("val")
     assert train.label.shape == (2, 10)  # type: ignore[attr-defined]
     assert train.label[1].tolist() == val.label[0].tolist() == [1, 0, 0, 0, 1, 1, 1, 1, 1, 1]  # type: ignore[attr-defined]
-    torch.testing.assert_close(train.visual[1], val.visual[0], rtol=0, atol=0.05)  # type: ignore[attr-defined]
-    assert (train.visual[0] - val.visual[0]).abs().max() > 0.2  # type: ignore[attr-defined]
-    torch.testing.assert_close(train.audio[1], val.audio[0], rtol=0, atol=0.05)  # type: ignore[attr-defined]
+    long, tail = train[[Row(0), Row(1)]], val[[Row(0)]]
+    torch.testing.assert_close(long.visual[1], tail.visual[0], rtol=0, atol=0.05)
+    assert (long.visual[0] - tail.visual[0]).abs().max() > 0.2
+    torch.testing.assert_close(long.audio[1], tail.audio[0], rtol=0, atol=0.05)
 
 
 @pytest.mark.usefixtures("cheap_backbones")
@@ -375,15 +415,29 @@ def test_classes_that_are_not_in_training(put: Copy) -> None:
     with pytest.raises(AnnotationError, match="no clip of dog is in training"):
         events(root).items("train")
     one = table(root, "path,label,start,end\nval/dog/e.mp4,dog,0,0.5\nval/dog/e.mp4,bell,0.5,1\n")
-    with pytest.raises(AnnotationError, match="all is one file or group"):
+    with pytest.raises(AnnotationError, match="every class is one file or group"):
         events(one).items("train")
 
 
 def test_a_group_on_two_sides_is_refused(put: Copy) -> None:
     root = put("a.mp4", "b.mp4")
     path = table(root, "path,label,split,group\na.mp4,bell,train,roof\nb.mp4,siren,val,roof\n")
-    with pytest.raises(AnnotationError, match=r"clips\.csv:2: group 'roof' is in train and, at .*:3, in val"):
+    with pytest.raises(AnnotationError, match=r"clips\.csv:2, .*:3: group 'roof' is in train and val: put it on one"):
         events(path).items("train")
+
+
+def test_a_subfolder_is_one_group_in_all_classes(put: Copy) -> None:
+    days = ("monday", "tuesday", "wednesday", "thursday")
+    root = put(*(f"{label}/{day}/{n}.mp4" for label in ("bell", "siren") for day in days for n in (1, 2)))
+    sides = {day: {row.split for row in events(root).rows if row.group == day} for day in days}
+    assert all(len(side) == 1 for side in sides.values())
+    assert {split for side in sides.values() for split in side} == {"train", "val"}
+    (root / "train").mkdir()
+    (root / "bell").rename(root / "train" / "bell")
+    (root / "val").mkdir()
+    (root / "siren").rename(root / "val" / "siren")
+    with pytest.raises(AnnotationError, match="group 'monday' is in train and val"):
+        events(root).items("train")
 
 
 def test_a_split_that_is_not_there(put: Copy) -> None:
@@ -400,8 +454,10 @@ def test_options_of_the_other_task_and_classes_that_do_not_fit(put: Copy) -> Non
         AvzooError, match=r"swap=0\.5 is not for scenes.*: read it as events \(`--data.task events`\), or"
     ):
         Clips(root, preprocess=GAMMATONE, swap=0.5).items("train")
-    with pytest.raises(AvzooError, match="val_fraction=0"):
-        events(root, val_fraction=0)
+    with pytest.raises(AvzooError, match="val_fraction is 0, expected a share between 0 and 1"):
+        events(root, val_fraction=0).items("train")
+    with pytest.raises(AvzooError, match="task is 'both', expected one of"):
+        Clips(root, task="both")  # type: ignore[arg-type]
     with pytest.raises(ClassMismatchError, match=r"'siren' is none of the classes given.*did you mean 'sirene'"):
         events(root, classes=["bell", "sirene"]).classes  # noqa: B018
     assert events(root, classes=["siren", "bell"]).classes == ["siren", "bell", "background"]
@@ -409,7 +465,7 @@ def test_options_of_the_other_task_and_classes_that_do_not_fit(put: Copy) -> Non
     with pytest.raises(AnnotationError, match=r"a scene is a whole file, this row is from 0 to 0\.5 s"):
         Clips(timed, preprocess=GAMMATONE, task="scenes").items("train")
     twice = table(root, "path,label\nbell/a.mp4,bell\nbell/a.mp4,siren\nbell/b.mp4,bell\nsiren/c.mp4,siren\n")
-    with pytest.raises(AnnotationError, match=r"has several labels, \['bell', 'siren'\]: a scene has one"):
+    with pytest.raises(AnnotationError, match=r"clips\.csv:2, .*:3: bell/a\.mp4 is labelled bell and siren: keep"):
         Clips(twice, preprocess=GAMMATONE).items("train")
 
 
@@ -432,7 +488,7 @@ def test_a_photo_and_a_broken_file_are_named_together(put: Copy) -> None:
     with pytest.raises(MediaError, match="2 of 6 clips could not be read") as caught:
         events(root).prepare_data()
     assert f"\n  {root / 'siren' / 'e.mp4'}: is a photo, not a video" in str(caught.value)
-    assert f"`avzoo check '{root}'` finds such beforehand" in str(caught.value)
+    assert f"`avzoo check '{root}'` looks for such beforehand" in str(caught.value)
     assert "f.mp4" in str(caught.value)
     data = events(root, on_missing="skip")
     data.prepare_data()

@@ -313,6 +313,7 @@ def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) 
             assert f'id="{module.__name__}.{name}"' in api, f"docs/api.md has no {module.__name__}.{name}"
     for name in registry.list_models():
         assert f'id="{name}"' in zoo
+    assert "1\N{NO-BREAK SPACE}seed<" in zoo
     assert {page.stem for page in out.glob("*.html")} >= {page.stem for page in (ROOT / "docs").glob("*.md")}
     for page in out.rglob("*.html"):
         fetched = re.findall(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=\"(https?:[^\"]*)", page.read_text())

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from avzoo import bundle, cli
 from avzoo.data.clips import Clips
 from avzoo.data.events import EventBatches, Row
 from avzoo.data.scenes import SceneBatches
-from avzoo.errors import AnnotationError, AvzooError, DataNotFoundError
+from avzoo.errors import AnnotationError, AvzooError, BundleError, DataNotFoundError
 from avzoo.finetuning import finetune
 from avzoo.models import AVSDN, AVModule, JointScalogramNet, SECRNNFusion, SegmentMLP
 from avzoo.train import finetune as tuning
@@ -190,11 +191,14 @@ def joint(**options: Any) -> JointScalogramNet:
     return model
 
 
-def test_a_frozen_network_of_scenes_keeps_its_statistics_and_learns_its_heads(folder: Path, tmp_path: Path) -> None:
+def test_a_frozen_network_of_scenes_keeps_its_statistics_and_learns_its_heads(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     parent = secrnn(freeze="subnets")  # as the last stage leaves it: here `freeze` decides
     bundle.write(tmp_path / "scenes", parent, recipe="", half=False)
     parent = bundle.read(tmp_path / "scenes")  # type: ignore[assignment]
     model = finetune(tmp_path / "scenes", folder, freeze="encoders", lr=1e-2, **QUICK)
+    assert "val_segment_accuracy   seconds/s\n" in capsys.readouterr().out
     assert model.classes == ["bell", "siren"]
     heads = {"audio.classifier", "visual.classifier", "fusion.early", "fusion.late"}
     old, new = parent.state_dict(), model.state_dict()
@@ -208,9 +212,12 @@ def test_a_frozen_network_of_scenes_keeps_its_statistics_and_learns_its_heads(fo
     )
 
 
-def test_a_joint_network_keeps_its_encoder_and_statistics(folder: Path) -> None:
+def test_a_joint_network_keeps_its_encoder_and_statistics(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parent = joint()
     model = finetune(parent, folder, freeze="encoders", **QUICK)
+    said = capsys.readouterr().out
+    assert "epoch  train_loss    val_loss  val_segment_accuracy     pairs/s\n" in said
+    assert re.search(r"validation loss \S+, segment accuracy \S+, clip accuracy \S+ \(2 windows\)\n", said)
     assert changed(parent, model) == {"classifier"}
     assert torch.equal(model.audio_mean, parent.audio_mean)  # type: ignore[arg-type]
     encoder = {key: value for key, value in parent.state_dict().items() if key.startswith("audio_encoder")}
@@ -267,6 +274,21 @@ def test_it_ends_early_and_keeps_the_best_epoch(folder: Path, capsys: pytest.Cap
     assert "the last epoch is the best one: more epochs" in capsys.readouterr().out
 
 
+def test_a_window_weighs_by_its_commonest_event(folder: Path, tmp_path: Path) -> None:
+    """In each, the longest is a siren and most segments are bells: no row may weigh nothing."""
+    times = (("bell", 0, 0.9), ("siren", 0.9, 2.4), ("bell", 2.4, 3))
+    lines = [f"{path},{label},{a},{b}" for path in sorted(folder.rglob("*.mp4")) for label, a, b in times]
+    (tmp_path / "clips.csv").write_text("\n".join(["path,label,start,end", *lines]))
+    data = Clips(tmp_path / "clips.csv", preprocess=LIGHT, workers=0)
+    data.prepare_data()
+    data.setup("fit")
+    model, label = avsdn(), next(iter(data.train_dataloader())).label
+    logits = torch.randn(*label.shape, 3)
+    expected = model.loss(logits, label)
+    tuning.FineTune(balance="weights").on_train_start(SimpleNamespace(datamodule=data), model)  # type: ignore[arg-type]
+    torch.testing.assert_close(model.train().loss(logits, label), expected)
+
+
 def test_the_same_seed_gives_the_same_model_and_leaves_the_generator_alone(folder: Path) -> None:
     state = torch.random.get_rng_state()
     models = [finetune(avsdn(feature_dropout=0.2), folder, seed=seed, **QUICK) for seed in (3, 3, 4)]
@@ -281,7 +303,7 @@ def test_weights_make_rare_classes_count_as_much(folder: Path, tmp_path: Path) -
     plain = model.loss
     logits = torch.randn(4, 10, 3)
     label = torch.tensor([[0] * 10, [0] * 10, [0] * 10, [1] * 4 + [2] * 6])
-    loss = weighted(model, class_weights(["drone"] * 3 + ["guitar"], OLD))
+    loss = weighted(model, class_weights(torch.tensor([0, 0, 0, 1]), len(OLD)))
     model.train()
     expected = (plain(logits[:3], label[:3]) + plain(logits[3:], label[3:])) / 2
     torch.testing.assert_close(loss(logits, label), expected)
@@ -336,8 +358,12 @@ def test_a_datamodule_of_ones_own(folder: Path) -> None:
     [
         ({"freeze": "all"}, "freeze='all'"),
         ({"balance": "both"}, "balance='both'"),
-        ({"epochs": 0}, "epochs=0"),
-        ({"lr": 0.0}, "lr=0"),
+        ({"epochs": 0}, "epochs is 0, expected 1 or more"),
+        ({"patience": 0}, "patience is 0, expected 1 or more"),
+        ({"batch_size": 0}, "batch_size is 0, expected 1 or more"),
+        ({"workers": -1}, "workers is -1, expected 0 or more"),
+        ({"val_fraction": 1.0}, "val_fraction is 1, expected a share between 0 and 1"),
+        ({"lr": 0.0}, "lr is 0, expected a rate above 0"),
         ({"lr_rest": -1.0}, "lr_rest=-1"),
         ({"device": "gpu"}, "device 'gpu' cannot be used here"),
     ],
@@ -359,6 +385,23 @@ def test_what_cannot_be_fine_tuned(folder: Path, tmp_path: Path) -> None:
     shutil.copyfile(folder / "siren" / "1.mp4", tmp_path / "siren" / "1.mp4")
     with pytest.raises(AnnotationError, match="there is one clip of siren"):
         finetune(avsdn(), tmp_path, **QUICK)
+
+
+def test_events_for_a_model_of_scenes_are_answered_with_a_model(folder: Path, tmp_path: Path) -> None:
+    names = [str(path) for path in sorted(folder.rglob("*.mp4"))]
+    lines = [f"{name},{Path(name).parent.name},0,1" for name in names]
+    (tmp_path / "clips.csv").write_text("\n".join(["path,label,start,end", *lines]))
+    with pytest.raises(AnnotationError, match="from 0 to 1 s: take a model of events, such as avsdn-avemix, or leave"):
+        finetune(joint(), tmp_path / "clips.csv", **QUICK)
+    assert "avsdn-avemix" in avzoo.list_models()
+
+
+def test_a_place_that_is_taken_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "text.txt").touch()
+    with pytest.raises(BundleError, match="thesis exists and is no bundle: give a new folder"):
+        finetune(tmp_path / "no model", tmp_path / "no clips", out=tmp_path / "thesis")
+    assert [file.name for file in tmp_path.rglob("*")] == ["thesis", "text.txt"]
 
 
 def test_the_command(
@@ -393,7 +436,7 @@ def test_the_command_replaces_and_refuses_in_its_own_words(
         f"\n  {mute}: has no audio stream that can be decoded; --on-missing-audio silence reads it as silent\n" in said
     )
     assert "`--on-missing skip` goes on without" in said
-    assert f"`avzoo check '{tmp_path / 'clips'}'` finds such beforehand" in said
+    assert f"`avzoo check '{tmp_path / 'clips'}'` looks for such beforehand" in said
     cli.main([*arguments, "--on-missing", "skip", "--epochs", "1", "--out", str(tmp_path / "old")])
     assert f"as a bundle (replaced): {tmp_path / 'old'}" in capsys.readouterr().out
 

@@ -201,6 +201,53 @@ def test_what_training_leaves_becomes_a_whole_bundle(made_by: str, ckpt: Path, t
     assert bundle.golden_difference(out, bundle.read(out)) == 0
 
 
+def test_a_fine_tuned_model_names_its_parents_and_no_folder_of_this_machine(
+    fresh: Fresh, server: HubServer, env: dict[str, str], ckpt: Path, tmp_path: Path
+) -> None:
+    registry_file(tmp_path, recipe="mine")
+    model, first, given = bundle.read_training_checkpoint(ckpt), tmp_path / "first try", tmp_path / "second"
+    bundle.write(first, model, recipe="init_from: [avsdn-avemix]\n")
+    recipe = {
+        "data": {"root": str(tmp_path / "a long way" / "to go for it" / "my clips")},
+        "init_from": [str(first), str(given)],
+    }
+    bundle.write(given, model, recipe=f"# By `avzoo finetune`.\n{yaml.safe_dump(recipe)}")
+    options = ("publish", "mine", "--repo", "me/it", "--push", "--write", "--out", str(tmp_path / "out"))
+    (said,) = fresh(command, *options, "--ckpt", str(given), env=env)
+    assert "avsdn-avemix is under CC-BY-SA-4.0, which asks for the same of what is made of it, not CC-BY-4.0" in said
+    repo = server.repos["me/it"]
+    published = repo.commits[repo.head]
+    assert not [name for name, content in published.items() if str(tmp_path).encode() in content]
+    assert published["recipe.yaml"].startswith(b"# By `avzoo finetune`.\n")
+    written = yaml.safe_load(published["recipe.yaml"])
+    assert written == {"data": {"root": "my clips"}, "init_from": ["first try", "second"]}
+    text = published["README.md"].decode()
+    assert "parameters, fine-tuned on toys from first try, avsdn-avemix (CC-BY-SA-4.0), second.\n" in text
+    assert "\navzoo fit --config recipe.yaml\n" in text
+    (info,) = fresh(command, "info", "mine", env=env)
+    assert re.search(r"\n  train +avzoo fit --config /\S+/recipe\.yaml\n", info)
+
+    registry_file(tmp_path, licence="CC BY-SA 4.0")
+    out = tmp_path / "out"
+    (said,) = fresh(command, *options[:2], "--ckpt", str(given), "--out", str(out), env=env)
+    assert "asks for the same" not in said
+    shutil.copyfile(given / "recipe.yaml", out / "recipe.yaml")  # a whole bundle from before paths were left out
+    config = json.loads((out / "config.json").read_text())
+    config["files"]["recipe.yaml"] = bundle.manifest(out)["recipe.yaml"]
+    (out / "config.json").write_text(json.dumps(config))
+    again = publishing.publish("mine", ckpt=out, out=tmp_path / "again").folder
+    assert (again / "recipe.yaml").read_bytes() == published["recipe.yaml"]
+
+
+def test_a_recipe_that_is_none_is_refused(ckpt: Path, mine: Path, tmp_path: Path) -> None:
+    model = bundle.read_training_checkpoint(ckpt)
+    for text in ("", "- a list", "a: [", "a text"):
+        bundle.write(tmp_path / "given", model, recipe=text)
+        with pytest.raises(BundleError, match=r"recipe\.yaml is no recipe: expected YAML"):
+            publishing.publish("mine", ckpt=tmp_path / "given", out=tmp_path / "out")
+    assert mine.exists()
+
+
 def test_a_bundle_for_the_package_is_written_without_a_hub(ready: Path, mine: Path, tmp_path: Path) -> None:
     done = publishing.publish("mine", ckpt=ready, write=True, out=tmp_path / "weights")
     entry = registry.find("mine")

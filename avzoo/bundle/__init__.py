@@ -17,10 +17,10 @@ compared with the file's header before any is read. No pickle is ever opened.
 
 from __future__ import annotations
 
-from avzoo.bundle.files import FILES, FORMAT, REQUIRED, manifest
+from avzoo.bundle.files import FILES, FORMAT, REQUIRED, check_replaceable, manifest
 from avzoo.bundle.golden import GOLDEN_TOLERANCE, golden_difference
 from avzoo.bundle.reading import read, read_config
-from avzoo.bundle.training import read_training_checkpoint, training_facts
+from avzoo.bundle.training import load_training_checkpoint, read_training_checkpoint, training_facts
 from avzoo.bundle.writing import copy, write
 
 __all__ = [
@@ -28,8 +28,10 @@ __all__ = [
     "FORMAT",
     "GOLDEN_TOLERANCE",
     "REQUIRED",
+    "check_replaceable",
     "copy",
     "golden_difference",
+    "load_training_checkpoint",
     "manifest",
     "read",
     "read_config",

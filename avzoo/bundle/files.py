@@ -117,8 +117,7 @@ def whole_or_not_at_all(folder: Path) -> Iterator[Path]:
         BundleError: If the given one holds something else than a bundle.
     """
     recover(folder)
-    if folder.exists() and not _is_bundle(folder):
-        raise BundleError(f"{folder} exists and is no bundle: give a new folder")
+    check_replaceable(folder)
     for leftover in _leftovers(folder):
         shutil.rmtree(leftover, ignore_errors=True)
     unfinished = temporary(folder)
@@ -130,6 +129,16 @@ def whole_or_not_at_all(folder: Path) -> Iterator[Path]:
         _replace(folder, unfinished)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse a place where something else than a bundle is.
+
+    Raises:
+        BundleError: Of it.
+    """
+    if folder.exists() and not _is_bundle(folder):
+        raise BundleError(f"{folder} exists and is no bundle: give a new folder")
 
 
 def recover(folder: Path) -> None:

@@ -21,7 +21,7 @@ def read_training_checkpoint(path: Path) -> AVModule:
         DataNotFoundError: If there is no such file.
         BundleError: If it is no checkpoint of avzoo.
     """
-    checkpoint = _load(path)
+    checkpoint = load_training_checkpoint(path)
     try:
         kind = MODELS[checkpoint["avzoo_model"]]
         options = {key: value for key, value in checkpoint["hyper_parameters"].items() if not key.startswith("_")}
@@ -44,7 +44,7 @@ def training_facts(path: Path) -> tuple[str, dict[str, str]]:
         DataNotFoundError: If there is no such file.
         BundleError: If it is no checkpoint of avzoo.
     """
-    content = _load(path)
+    content = load_training_checkpoint(path)
     facts = content.get("avzoo") if isinstance(content, dict) else None
     if not isinstance(facts, dict):
         return "", {}
@@ -53,7 +53,8 @@ def training_facts(path: Path) -> tuple[str, dict[str, str]]:
     return commit if isinstance(commit, str) else "", {str(key): str(value) for key, value in known.items()}
 
 
-def _load(path: Path) -> Any:
+def load_training_checkpoint(path: Path) -> Any:
+    """What is in a checkpoint; errors as `read_training_checkpoint`."""
     if not path.is_file():
         raise DataNotFoundError(
             f"{path} is not there: `avzoo fit` writes runs/<recipe>/version_<n>/checkpoints/best.ckpt"

@@ -1,4 +1,4 @@
-"""Writing a bundle, or copying one with another card."""
+"""Writing a bundle, or copying one with another card and recipe."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def write(
     return folder
 
 
-def copy(source: Path, folder: Path, *, card: str) -> Path:
-    """Copy a bundle that was read, with another card; the folder appears whole or not at all.
+def copy(source: Path, folder: Path, *, card: str, recipe: str) -> Path:
+    """Copy a bundle that was read, with another card and recipe; the folder appears whole or not at all.
 
     Raises:
         BundleError: If the folder holds something else.
@@ -92,6 +92,7 @@ def copy(source: Path, folder: Path, *, card: str) -> Path:
             if (source / name).exists():
                 shutil.copyfile(source / name, unfinished / name)
         (unfinished / "README.md").write_text(card, encoding="utf-8")
+        (unfinished / "recipe.yaml").write_text(recipe, encoding="utf-8")
         files = manifest(unfinished, tuple(name for name in FILES if name != "config.json"))
         save_config(unfinished / "config.json", {**load_config(unfinished / "config.json"), "files": files})
     return folder

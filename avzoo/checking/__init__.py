@@ -1,7 +1,7 @@
 """`avzoo check`: finds problems in your clips and labels before training.
 
-Of each file the header and one second are read; more only where that second is silent or black, and all of it only
-where another has the same size, to see whether they are the same.
+Of each file the header and the last second are read, which tells whether it was cut short; more only where that second
+is silent or black, and all of it only where another has the same size, to see whether they are the same.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from avzoo.checking.files import PHOTOS, empty_tracks, of_content, of_files, of_folder
-from avzoo.checking.labels import of_labels, of_splits, of_times
+from avzoo.checking.labels import of_columns, of_labels, of_splits, of_times
 from avzoo.checking.report import Problem, Report
 from avzoo.clip import MediaInfo, probe
-from avzoo.data.clip_table import ClipRow, assign_splits, read_clips
-from avzoo.errors import AvzooError
+from avzoo.data.base import SPLITS, Task
+from avzoo.data.clip_splits import assign_splits, faults, tell_background
+from avzoo.data.clip_table import ClipRow, read_clips
+from avzoo.errors import AvzooError, DataNotFoundError
 
 __all__ = ["Problem", "Report", "check"]
 
@@ -29,15 +31,22 @@ def check(path: str | Path, *, val_fraction: float = 0.2) -> Report:
     Args:
         path: As `Clips` takes it.
         val_fraction: As `Clips` takes it.
+
+    Raises:
+        AvzooError: If `val_fraction` is no share.
     """
     root = Path(path)
     try:
-        rows = assign_splits(declared := read_clips(root), val_fraction)
+        rows = read_clips(root)
     except AvzooError as error:
         advice = "mend this first, the rest is looked at then"
         if root.is_dir() and any(file.suffix.lower() in PHOTOS for file in root.rglob("*")):
             advice = "there are photos: a model hears and sees videos, so record some"
-        return Report(root, problems=[Problem("error", "unreadable table", str(error), advice)])
+        kind = "unreadable folder" if root.is_dir() else "unreadable table"
+        kind = "no clips" if isinstance(error, DataNotFoundError) else kind
+        return Report(root, problems=[Problem("error", kind, str(error), advice)])
+    rows = assign_splits(rows, val_fraction)
+    learnt_as: Task = "events" if tell_background(rows) else "scenes"
     paths = list(dict.fromkeys(row.path for row in rows))
     infos: dict[Path, MediaInfo] = {}
     broken: dict[Path, str] = {}
@@ -52,7 +61,12 @@ def check(path: str | Path, *, val_fraction: float = 0.2) -> Report:
     problems = [
         *of_files(paths, infos, broken, empty),
         *of_content([path for path in paths if path not in broken], rows),
-        *of_splits(declared, rows),
+        *(
+            Problem("error", kind, message, advice, tuple(row.where for row in own))
+            for kind, message, advice, own in faults(rows, learnt_as)
+        ),
+        *of_columns(root),
+        *of_splits(rows),
         *of_labels(rows),
         *of_times(rows, infos),
         *of_folder(root),
@@ -75,7 +89,7 @@ def _counts(rows: Sequence[ClipRow], infos: dict[Path, MediaInfo]) -> dict[str, 
     for label, own in sorted(files.items()):
         split = Counter(own.values())
         seconds = sum(infos[path].duration for path in own if path in infos)
-        counts[label] = {name: split[name] for name in ("train", "val", "test")} | {"seconds": round(seconds, 1)}
+        counts[label] = {name: split[name] for name in SPLITS} | {"seconds": round(seconds, 1)}
     return counts
 
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from avzoo.checking.report import Problem, counted, listed
 from avzoo.clip import VIDEO_SUFFIXES, MediaInfo, read_clip
 from avzoo.data.clip_table import SPLITS, ClipRow, find_files
+from avzoo.errors import as_flags
 from avzoo.files import sha256
 
 SHORTEST = 1.0  # s, a segment of all shipped models
@@ -37,7 +38,7 @@ def of_files(
         yield Problem("error", "missing file", message, advice, tuple(gone))
     for path, reason in broken.items():
         if path.is_file():
-            reason = reason.removeprefix(f"{path}: ")  # it is named beneath
+            reason = as_flags(reason.removeprefix(f"{path}: "))  # it is named beneath
             yield Problem("error", "unreadable", reason, "copy or record it again, or take it out", (str(path),))
     found: dict[str, list[str]] = defaultdict(list)
     for path, info in infos.items():
@@ -49,7 +50,7 @@ def of_files(
         if kind:
             found[kind].append(str(path))
     kinds: dict[str, tuple[Literal["error", "warning"], str, str]] = {
-        "photo": ("error", "are photos, not videos", "take them out: without time and sound there is nothing to learn"),
+        "photo": ("error", "hold a photo", "take them out: without time and sound there is nothing to learn"),
         "no picture": ("error", "have no pictures", "take them out, or record them as videos"),
         "no sound": ("error", "have no sound", "record it, or train with --on-missing-audio silence"),
         "very short": (
@@ -77,20 +78,20 @@ def empty_tracks(path: Path, info: MediaInfo) -> list[str]:
     """What a file has without anything in it: "silent", "black".
 
     Raises:
-        MediaError: If it cannot be decoded.
+        MediaError: If it cannot be decoded, or is not as long as its header says.
     """
     found = ["silent"] * info.has_audio + ["black"] * (info.has_video and not info.is_photo)
     last = max(0.0, info.duration - SHORTEST)
-    for place in (0.5, *(index / (PLACES - 1) for index in range(PLACES))):  # the middle tells most of the time
+    # The end says whether all of it is there, and most of the time it or the middle is neither silent nor black.
+    for place in (1.0, 0.5, *(index / (PLACES - 1) for index in range(PLACES))):
         if not found:
             break
         clip = read_clip(
             path,
-            times=(0.0,) if "black" in found else (),
+            times=(SHORTEST,) if "black" in found else (),
             seconds=SHORTEST,
             start=place * last,
             audio="silent" in found,
-            on_damage="pad",
         )
         found = [kind for kind in found if kind in clip.empty]
     return found
@@ -112,7 +113,7 @@ def of_content(paths: Sequence[Path], rows: Sequence[ClipRow]) -> Iterator[Probl
         splits, labels = {row.split for row in own}, sorted({row.label for row in own})
         names = tuple(map(str, group))
         if len(splits) > 1:
-            advice = "keep one, or give both one group: a model is not tested by what it has seen"
+            advice = "keep one: a model is not tested by what it has seen"
             yield Problem("error", "leak", f"{len(group)} equal files are in {listed(splits)}", advice, names)
         if len(labels) > 1 and all(row.start is None for row in own):
             message = f"{len(group)} equal files are labelled {', '.join(labels)}"

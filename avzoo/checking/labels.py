@@ -9,32 +9,34 @@ from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
-from avzoo.checking.report import Problem, listed
+from avzoo.checking.report import Problem
 from avzoo.clip import MediaInfo
 from avzoo.data.base import BACKGROUND
-from avzoo.data.clip_table import ClipRow, shared_groups
+from avzoo.data.clip_table import ClipRow, unread_columns
 
 FEW = 10  # clips of a class below which a model is not expected to be good
 UNEVEN = 5  # times as many clips of one class as of another, from which on it is said
 LONGER = 0.5  # s that an event may end after its file
 
 
-def of_splits(declared: Sequence[ClipRow], rows: Sequence[ClipRow]) -> Iterator[Problem]:
-    """Groups on two sides; nothing to train on, nothing or next to nothing to validate on."""
-    for group, own in shared_groups(declared).items():
-        message = f"group {group} is in {listed(row.split for row in own)}"
-        yield Problem("error", "leak", message, "put it on one side", tuple(row.where for row in own))
+def of_columns(root: Path) -> Iterator[Problem]:
+    """Columns of a table that are not read."""
+    if root.is_dir() or not (unread := unread_columns(root)):
+        return
+    meant = [f"{name} as {like}" for name, like in unread.items() if like]
+    advice = f"call {' and '.join(meant)}, if that is what it is" if meant else "no harm, if it was not meant to be"
+    yield Problem("warning", "columns", f"columns not read: {', '.join(unread)}", advice)
+
+
+def of_splits(rows: Sequence[ClipRow]) -> Iterator[Problem]:
+    """Next to nothing to validate on; for nothing at all see `faults`."""
     splits: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         splits[row.label].add(row.split or "train")
-    if all(present == {"train"} for present in splits.values()):
-        message = "all is one file or group (a subfolder of a class is one), so that nothing can be held back"
-        yield Problem("error", "no validation", message, "add clips, or declare some as val")
+    if not any("val" in present for present in splits.values()):
         return
     for label, present in sorted(splits.items()):
-        if "train" not in present:
-            yield Problem("error", "no training", f"no clip of {label} is in training", "move some there")
-        elif "val" not in present:
+        if "val" not in present:
             yield Problem("warning", "no validation", f"no clip of {label} is in validation", "add clips, or move some")
     held: dict[str, set[Path]] = defaultdict(set)
     for row in rows:
@@ -46,22 +48,16 @@ def of_splits(declared: Sequence[ClipRow], rows: Sequence[ClipRow]) -> Iterator[
 
 
 def of_labels(rows: Sequence[ClipRow]) -> Iterator[Problem]:
-    """One class, few clips, classes of different size, labels that may be one."""
+    """Few clips, classes of different size, labels that may be one."""
     files: dict[str, set[Path]] = defaultdict(set)
     for row in rows:
         files[row.label].add(row.path)
     timed = any(row.start is not None for row in rows)
     events = files.keys() - {BACKGROUND}
-    if len(files) < 2 and not (timed and events):
-        advice = f"add a second class; for events a folder or label {BACKGROUND} will do"
-        yield Problem("error", "one class", f"there is one class, {listed(files)}, and nothing to tell it from", advice)
     several = len({row.path for row in rows}) > 1
     for label in sorted(events):
         count = len(files[label])
-        if count == 1 and several:
-            advice = "one to learn from and one to validate on are the least: add clips, or leave the class out"
-            yield Problem("error", "one clip", f"there is one clip of {label}", advice)
-        elif count < FEW and not timed:
+        if count < FEW and not timed and (count > 1 or not several):
             message = f"there are {count} clips of {label}" if count > 1 else f"there is one clip of {label}"
             yield Problem("warning", "few clips", message, f"{FEW} or more teach better")
     sizes = {label: len(files[label]) for label in events}
@@ -101,7 +97,7 @@ def _one_edit(one: str, other: str) -> bool:
 
 
 def of_times(rows: Sequence[ClipRow], infos: dict[Path, MediaInfo]) -> Iterator[Problem]:
-    """Events after the end, files with two labels, events of two classes at once."""
+    """Events after the end, events of two classes at once."""
     by_file: dict[Path, list[ClipRow]] = defaultdict(list)
     for row in rows:
         by_file[row.path].append(row)
@@ -109,14 +105,7 @@ def of_times(rows: Sequence[ClipRow], infos: dict[Path, MediaInfo]) -> Iterator[
         if info is not None and row.end is not None and row.end > info.duration + LONGER:
             message = f"{row.where}: the event ends at {row.end:g} s, the file at {info.duration:.2f} s"
             yield Problem("error", "times", message, "are these seconds of this file?", (str(row.path),))
-    timed = any(row.start is not None for row in rows)
     for path, own in by_file.items():
-        labels = sorted({row.label for row in own})
-        if not timed and len(labels) > 1:
-            message = f"{own[1].where}: {own[0].name} is labelled {', '.join(labels)}"
-            yield Problem(
-                "error", "two labels", message, "a scene has one: keep it, or give start and end", (str(path),)
-            )
         events = sorted((row.start, row.end, row.label) for row in own if row.start is not None and row.end is not None)
         over = [(a, b) for a, b in combinations(events, 2) if b[0] < a[1] and a[2] != b[2]]
         if over:

@@ -7,9 +7,10 @@ from pathlib import Path
 from avzoo.errors import DataNotFoundError, MediaError, did_you_mean
 
 SOUND_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga"})  # read by soundfile
-VIDEO_SUFFIXES = frozenset(  # looked for in folders
-    ".mp4 .m4v .mov .3gp .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv .ogv".split()
-)
+VIDEO_SUFFIXES = frozenset({  # looked for in folders
+    ".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv",
+    ".ogv",
+})  # fmt: skip
 
 
 def is_sound_file(path: Path) -> bool:

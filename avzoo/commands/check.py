@@ -29,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Exit status: 1 if there are errors, 0 if none, whatever the warnings."
     )
     parser.add_argument("path", type=Path, metavar="DIR|TABLE", help="the clips")
+    parser.add_argument(
+        "--val-fraction", type=float, default=0.2, help="share held back for validation, as in finetune (default 0.2)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object, with all files by name")
 
 
@@ -36,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     """Check, print, and exit with 1 if there are errors."""
     from avzoo.checking import check
 
-    report = check(options.path)
+    report = check(options.path, val_fraction=options.val_fraction)
     if options.json:
         print(json.dumps(report.to_dict(), ensure_ascii=False))
     else:

@@ -45,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch-size", type=int, help="windows, seconds or pairs a step (default by model)")
     parser.add_argument(
+        "--val-fraction",
+        type=float,
+        default=0.2,
+        help="share of the training clips held back for validation, where none is declared (default 0.2)",
+    )
+    parser.add_argument(
         "--out", type=Path, help="the bundle it becomes; replaces one (default a new folder in finetuned/)"
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps")
@@ -87,6 +93,7 @@ def _train(options: argparse.Namespace, out: Path) -> None:
         patience=options.patience,
         balance=options.balance,
         batch_size=options.batch_size,
+        val_fraction=options.val_fraction,
         out=out,
         device=options.device,
         workers=options.workers,

@@ -31,6 +31,8 @@ def run(options: argparse.Namespace) -> None:
         rows["task"] = model.task
         rows["classes"] = "; ".join(model.classes)
         rows["signal path"] = model.preprocess.describe()
+        if entry and not registry.recipe_file(entry).exists():
+            rows["train"] = f"avzoo fit --config {located.folder / 'recipe.yaml'}"
         rows["folder"] = str(located.folder)
         rows["verified"] = f"against {located.authority}"
     width = max(map(len, rows))

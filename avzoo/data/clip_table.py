@@ -1,4 +1,4 @@
-"""One's own clips as rows: a folder per class, or a table; which are held back, and why none can be learnt from.
+"""One's own clips as rows: a folder per class, or a table.
 
 ```
 folder/<class>/**/*.mp4                       validation is drawn; files in subfolders of one name stay together
@@ -13,19 +13,17 @@ from __future__ import annotations
 
 import csv
 import difflib
-import hashlib
 import io
 import math
 import re
 import unicodedata
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from typing import Any, NamedTuple
+from typing import Any
 
 from avzoo.clip import VIDEO_SUFFIXES
-from avzoo.data.base import BACKGROUND, Split, Task
+from avzoo.data.base import Split
 from avzoo.errors import AnnotationError, AvzooError, DataNotFoundError, did_you_mean
 
 SPLITS: dict[str, Split] = {
@@ -80,7 +78,7 @@ def read_clips(root: Path) -> list[ClipRow]:
         near = did_you_mean(root.name, [p.name for p in root.parent.iterdir()]) if root.parent.is_dir() else ""
         raise DataNotFoundError(f"{root}: no such folder or table{near}")
     if root.suffix.lower() in VIDEO_SUFFIXES:
-        raise DataNotFoundError(f"{root}: one video is no data set: expected a folder per class, or a table of clips")
+        raise DataNotFoundError(f"{root}: one video is nothing to learn from: give a folder per class, or a table")
     header, lines = _read_table(root)
     columns = _columns(root, header)
     rows = [_row(root, columns, fields, where) for where, fields in lines]
@@ -106,12 +104,12 @@ def _read_folder(root: Path) -> list[ClipRow]:
     if of_splits and "train" not in declared.values():
         raise AnnotationError(
             f"{root} has {' and '.join(of_splits)} and no train, from which to learn: expected train/<class>/*.mp4; if"
-            " these are classes, their videos lie right in them"
+            " these are classes, put their videos right into them"
         )
     if filled and not declared and all(_like_a_split(folder, videos[folder]) for folder in filled):
         raise AnnotationError(
             f"{root} has {' and '.join(folder.name for folder in filled)}, which look like splits and would be read as"
-            " classes: call them train, val and test; if these are classes, their videos lie right in them"
+            " classes: call them train, val and test; if these are classes, put their videos right into them"
         )
     if "train" in declared.values():
         foreign = [folder.name for folder in filled if folder not in declared]
@@ -306,50 +304,3 @@ def _check_rows(rows: Iterable[ClipRow]) -> None:
                 f"{row.where}: {row.name} has split {row.split or 'none'} and group {row.group or 'none'}, but"
                 f" {other.split or 'none'} and {other.group or 'none'} at {other.where}: a file is on one side whole"
             )
-
-
-# -- splits ----------------------------------------------------------------------------------------------------------
-
-
-def assign_splits(rows: Sequence[ClipRow], val_fraction: float) -> list[ClipRow]:
-    """The rows, each with a split; validation is drawn from training where no row declares it.
-
-    A unit (a group, or a file without one) is held back if the hash of its name, read as a number from 0 to 1, is below
-    `val_fraction`, whatever else there is: it stays where it is when files are added. Two exceptions keep small classes
-    whole: one with two or more units of which none is held back gives the lowest, and one all of whose units would be
-    held back keeps the highest. More files undo the first exception, so that a unit goes from validation to training;
-    only the second can bring one from training to validation, in a class that is almost nothing but held back.
-
-    >>> rows = [ClipRow(Path(n), n, "a") for n in ("1.mp4", "2.mp4", "3.mp4", "4.mp4")]
-    >>> [row.split for row in assign_splits(rows, 0.25)]
-    ['train', 'train', 'train', 'val']
-    """
-    if any(row.split == "val" for row in rows):
-        return [row if row.split else replace(row, split="train") for row in rows]
-    units: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        if row.split != "test":
-            units[row.label].add(row.unit)
-    alone = {unit for own in units.values() if len(own) == 1 for unit in own}  # without it a class has no training
-    held = {unit for own in units.values() for unit in own - alone if _place(unit) < val_fraction}
-    for _, own in sorted(units.items()):
-        if own - alone and not own & held:
-            held.add(min(own - alone, key=_place))
-    for _, own in sorted(units.items()):
-        if own <= held:
-            held.discard(max(own, key=_place))
-    return [row if row.split == "test" else replace(row, split="val" if row.unit in held else "train") for row in rows]
-
-
-def _place(unit: str) -> float:
-    """Where a name falls between 0 and 1."""
-    return int.from_bytes(hashlib.sha256(unit.encode()).digest()[:8]) / 2**64
-
-
-def shared_groups(rows: Iterable[ClipRow]) -> dict[str, list[ClipRow]]:
-    """The groups that stand in more than one declared split, each with one row of every split."""
-    found: dict[str, dict[Split, ClipRow]] = defaultdict(dict)
-    for row in rows:
-        if row.group and row.split:
-            found[row.group].setdefault(row.split, row)
-    return {group: list(by.values()) for group, by in found.items() if len(by) > 1}

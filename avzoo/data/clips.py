@@ -1,15 +1,14 @@
 """Clips: one's own videos, a folder per class or a table, as scenes (a label a file) or as events (labels in time).
 
-What the rows are and how they are split is in `clip_table.py`. A file is read in windows of `preprocess.seconds`, as
-`predict` reads it: one after the other, the last moved back so that it is full. A file shorter than a window has its
-last picture held and silence after it; in events that tail is background.
+What the rows are is in `clip_table.py`, how they are split in `clip_splits.py`. A file is read in windows of
+`preprocess.seconds`, as `predict` reads it: one after the other, the last moved back so that it is full. A file shorter
+than a window has its last picture held and silence after it; in events that tail is background.
 """
 
 from __future__ import annotations
 
 import functools
-import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,9 +17,17 @@ from tqdm import tqdm
 
 from avzoo.clip import probe
 from avzoo.data.base import BACKGROUND, Item, Split
-from avzoo.data.clip_table import ClipRow, assign_splits, read_clips, shared_groups
+from avzoo.data.clip_splits import assign_splits, faults, tell_background
+from avzoo.data.clip_table import ClipRow, read_clips
 from avzoo.data.windows import Window, WindowDataModule
-from avzoo.errors import AnnotationError, AvzooError, ClassMismatchError, DataNotFoundError, MediaError, did_you_mean
+from avzoo.errors import (
+    AnnotationError,
+    ClassMismatchError,
+    DataNotFoundError,
+    MediaError,
+    check_choice,
+    did_you_mean,
+)
 
 Task = Literal["auto", "scenes", "events"]
 
@@ -57,11 +64,7 @@ class Clips(WindowDataModule):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if task not in ("auto", "scenes", "events") or not 0 < val_fraction < 1:
-            raise AvzooError(
-                f'task={task!r}, val_fraction={val_fraction}: expected "auto", "scenes" or "events", and a share'
-                " between 0 and 1"
-            )
+        check_choice("task", task, ("auto", "scenes", "events"))
         self.root, self.val_fraction = Path(root), val_fraction
         self._given_task, self._given_classes = task, classes
 
@@ -69,11 +72,6 @@ class Clips(WindowDataModule):
     def rows(self) -> list[ClipRow]:
         """All rows, each with its split."""
         rows = read_clips(self.root)
-        for group, (row, other, *_) in shared_groups(rows).items():
-            raise AnnotationError(
-                f"{row.where}: group {group!r} is in {row.split} and, at {other.where}, in {other.split}: a model that"
-                " saw it in training is not tested by it; put it on one side"
-            )
         gone = list(dict.fromkeys(row.path for row in rows if not row.path.is_file()))
         if gone:
             message = f"{self.root}: {len(gone)} of its files are not there, such as {gone[0]}"
@@ -82,12 +80,19 @@ class Clips(WindowDataModule):
                     f"{message}: paths are read from the table's folder on; `data.on_missing: skip` goes on without"
                 )
             print(f"{message}; going on without them (on_missing: skip).")
-        return assign_splits(rows, self.val_fraction)
+        rows = assign_splits(rows, self.val_fraction)
+        for fault in faults(rows, self._read_as(rows)):
+            where = ", ".join(row.where for row in fault.rows) or self.root
+            raise AnnotationError(f"{where}: {fault.message}: {fault.advice}")
+        return rows
 
     @functools.cached_property
     def task(self) -> Literal["scenes", "events"]:
         """What the rows are read as."""
-        timed = next((row for row in self.rows if row.start is not None), None)
+        return self._read_as(self.rows)
+
+    def _read_as(self, rows: Sequence[ClipRow]) -> Literal["scenes", "events"]:
+        timed = next((row for row in rows if row.start is not None), None)
         if self._given_task == "scenes" and timed is not None:
             raise AnnotationError(
                 f"{timed.where}: a scene is a whole file, this row is from {timed.start:g} to {timed.end:g} s: set"
@@ -111,52 +116,22 @@ class Clips(WindowDataModule):
                         f" {given}{did_you_mean(row.label, given)}"
                     )
             events = given
-        if not events or (len(events) == 1 and not (self.task == "events" and self.has_background)):
-            raise AnnotationError(
-                f"{self.root}: there is one class, {', '.join(found)}, and nothing to tell it from: add a second class,"
-                f" or for events a folder or label {BACKGROUND!r}"
-            )
         return [*events, BACKGROUND] if self.task == "events" else events
 
     @property
     def has_background(self) -> bool:
-        """Whether rows say what is background: by its label, or by giving events in time."""
-        return any(row.label == BACKGROUND or row.start is not None for row in self.rows)
+        """Whether the rows say what is background."""
+        return tell_background(self.rows)
 
     def report(self, broken: Mapping[str, str], clips: int) -> None:
         """See `AVDataModule`."""
         try:
             super().report(broken, clips)
         except MediaError as error:
-            raise MediaError(f"{error}\n`avzoo check '{self.root}'` finds such beforehand.") from error
-
-    def _check_counts(self) -> None:
-        """Refuse what nothing can be learnt from, or nothing be measured on."""
-        events = [name for name in self.classes if self.task == "scenes" or name != BACKGROUND]
-        files: dict[str, set[Path]] = defaultdict(set)
-        training: Counter[str] = Counter()
-        for row in self.rows:
-            files[row.label].add(row.path)
-            training[row.label] += row.split == "train"
-        if len({row.path for row in self.rows}) > 1:
-            lonely = [name for name in events if len(files[name]) == 1]
-            if lonely:
-                raise AnnotationError(
-                    f"{self.root}: there is one clip of {', '.join(lonely)}: one to learn from and another to validate"
-                    " on are the least; add clips, or leave the class out"
-                )
-        for name in events:
-            if files[name] and not training[name]:
-                raise AnnotationError(f"{self.root}: no clip of {name} is in training: declare one as train")
-        if all(row.split == "train" for row in self.rows):
-            raise AnnotationError(
-                f"{self.root}: all is one file or group (a subfolder of a class is one), so that nothing can be held"
-                " back for validation: add files, or declare the split of some as val"
-            )
+            raise MediaError(f"{error}\n`avzoo check '{self.root}'` looks for such beforehand.") from error
 
     @functools.cached_property
     def _windows(self) -> dict[Split, list[Window]]:
-        self._check_counts()
         self.check_options()
         by_file: dict[Path, list[ClipRow]] = defaultdict(list)
         for row in self.rows:
@@ -172,17 +147,11 @@ class Clips(WindowDataModule):
 
     def _of_file(self, path: Path, rows: Sequence[ClipRow], duration: float) -> list[Window]:
         """The windows that cover a file of `duration` s."""
-        labels = {row.label for row in rows}
-        if self.task == "scenes" and len(labels) > 1:
-            raise AnnotationError(
-                f"{rows[1].where}: {rows[1].name} has several labels, {sorted(labels)}: a scene has one"
-            )
-        step, per_window = self.preprocess.segment_seconds, self.preprocess.segments
-        count = max(1, math.floor(duration / step + 0.5))  # segments whose middle lies within the file
-        starts = [max(0, min(first, count - per_window)) * step for first in range(0, count, per_window)]
-        spans = sorted((row.start or 0.0, count * step if row.end is None else row.end, row.label) for row in rows)
+        places = list(self.preprocess.windows(duration))
+        covered = sum(new.stop - new.start for _, new in places) * self.preprocess.segment_seconds
+        spans = sorted((row.start or 0.0, covered if row.end is None else row.end, row.label) for row in rows)
         windows = []
-        for start in starts:
+        for start, _ in places:
             suffix = f"+{start:g}" if start else ""
             id_, key = path.name + suffix, rows[0].name + suffix
             if self.task == "scenes":

@@ -13,7 +13,6 @@ trainer:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +23,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from avzoo.data.base import AVDataModule
+from avzoo.data.base import AVDataModule, commonest_event
 from avzoo.errors import AvzooError
 from avzoo.init_from import class_dependent
 from avzoo.models.base import AVModule
@@ -86,9 +85,9 @@ class FineTune(Callback):
             JointScalogramNet's never trains, and of AVSDN and SegmentMLP the backbones are preprocessing); "encoders",
             also all that reads sound or pictures alone (AVSDN's attention and two encoders; SECRNNFusion's audio and
             visual network but for their classifiers; JointScalogramNet's AE); "none", nothing.
-        balance: What is done about classes of different size (of events, a window counts for the class that takes most
-            of it). "weights", each row's loss is weighed by how rare its class is; "sampler", each class is drawn
-            equally often; "none", nothing.
+        balance: What is done about classes of different size (a window of events has the class of its
+            `commonest_event`). "weights", each row's loss is weighed by how rare its class is; "sampler", each class is
+            drawn equally often; "none", nothing.
 
     Raises:
         AvzooError: If an option is not one of those above.
@@ -129,8 +128,8 @@ class FineTune(Callback):
         for module in self._resting:
             module.eval()
         if self.balance == "weights" and isinstance(pl_module, AVModule):
-            items = trainer.datamodule.items("train")  # type: ignore[attr-defined]
-            weights = class_weights([item.label for item in items], pl_module.classes)
+            label = trainer.datamodule.sets["train"].label  # type: ignore[attr-defined]
+            weights = class_weights(commonest_event(label, len(pl_module.classes)), len(pl_module.classes))
             pl_module.loss = weighted(pl_module, weights.to(pl_module.device))  # type: ignore[method-assign, assignment]
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
@@ -186,14 +185,14 @@ def optimizer(model: AVModule, lr_rest: float, epochs: int) -> dict[str, Any]:
 # -- classes of different size ---------------------------------------------------------------------------------------
 
 
-def class_weights(labels: list[str], classes: list[str]) -> Tensor:
+def class_weights(label: Tensor, classes: int) -> Tensor:
     """What rows weigh so that each class weighs the same, 1 on average; 0 for a class without a row.
 
-    >>> class_weights(["bell", "bell", "bell", "siren"], ["bell", "siren", "background"])
+    >>> class_weights(torch.tensor([0, 0, 0, 1]), 3)
     tensor([0.6667, 2.0000, 0.0000])
     """
-    count = Counter(labels)
-    return torch.tensor([len(labels) / len(count) / count[name] if count[name] else 0.0 for name in classes])
+    count = torch.bincount(label, minlength=classes)
+    return torch.where(count > 0, len(label) / (count > 0).sum() / count, 0.0)
 
 
 def weighted(model: AVModule, weights: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
@@ -203,14 +202,14 @@ def weighted(model: AVModule, weights: Tensor) -> Callable[[Tensor, Tensor], Ten
 
     Args:
         model: Whose loss is a mean over rows.
-        weights: Float32 `[classes]`. A row of segments has the class of its commonest event.
+        weights: Float32 `[classes]`. The class of a row of segments is that of `commonest_event`.
     """
     plain = model.loss
 
     def loss(logits: Tensor, label: Tensor) -> Tensor:
         if not model.training:
             return plain(logits, label)
-        row = label if label.ndim == 1 else _category(label, len(model.classes))
+        row = commonest_event(label, len(model.classes))
         total = logits.new_zeros(())
         for kind in torch.unique(row):
             mine = row == kind
@@ -218,10 +217,3 @@ def weighted(model: AVModule, weights: Tensor) -> Callable[[Tensor, Tensor], Ten
         return total / len(row)
 
     return loss
-
-
-def _category(label: Tensor, classes: int) -> Tensor:
-    """The commonest event of each row of `[batch, segments]`, the background where there is none."""
-    counts = torch.nn.functional.one_hot(label, classes).sum(1)
-    counts[:, -1] = 0  # ties, and rows of nothing else, are decided below
-    return torch.where(counts.sum(1) > 0, counts.argmax(1), classes - 1)

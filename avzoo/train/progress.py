@@ -228,7 +228,8 @@ def _rows(batch: Any) -> int:
 
 def _unit(trainer: Trainer) -> str:
     """What a row of training is."""
-    return "pairs" if getattr(trainer.datamodule, "examples", "") == "pair" else "clips"  # type: ignore[attr-defined]
+    rows = getattr(trainer.datamodule, "sets", {}).get("train")  # type: ignore[attr-defined]
+    return {"second": "seconds", "pair": "pairs"}.get(getattr(rows, "examples", ""), "clips")
 
 
 def _rate(speed: float) -> str:
