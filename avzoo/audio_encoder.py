@@ -9,7 +9,7 @@ Google) and taught the sounds of avemix by name, on crops that were mixed, filte
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -29,18 +29,6 @@ FRONT_END: dict[str, Any] = {
     "log_offset": 0.001,
     "frames": 96,  # 0.975 s: what YAMNet reads of a second
 }
-
-
-class SoundBatch(NamedTuple):
-    """A training batch of the encoder: what the data hands to the trainer.
-
-    Attributes:
-        mel: Log-mel `[batch, 1, mels, frames]`, one second each, by `FRONT_END`.
-        label: Int64 `[batch]`: which sound it is, or -1 where nobody has said.
-    """
-
-    mel: Tensor
-    label: Tensor
 
 
 def spectrogram(waveform: Tensor, frames: int | None = FRONT_END["frames"]) -> Tensor:

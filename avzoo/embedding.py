@@ -27,7 +27,7 @@ from avzoo.data.clip_table import SPLITS
 from avzoo.data.tau_lists import read_list
 from avzoo.errors import AvzooError
 from avzoo.files import whole
-from avzoo.inference import check_sounds, find_videos, sound_of, windows
+from avzoo.inference import check_sounds, find_videos, sound_of
 from avzoo.models import MODELS
 from avzoo.models.base import AVModule
 from avzoo.preprocess import read_window
@@ -136,7 +136,7 @@ class Embedder:
             file, sound = sound, None  # the video need not be there
         duration = probe(file).duration
         parts: dict[str, list[NDArray[Any]]] = {}
-        for start, new in windows(duration, p):
+        for start, new in p.windows(duration):
             clip = read_window(
                 file, p, start=start, audio_path=sound, audio=self.audio, visual=self.visual, **self.media
             )

@@ -108,12 +108,3 @@ def as_flags(message: str, *, without: Collection[str] = ()) -> str:
             message = re.sub(rf", {re.escape(argument)}[^,;\n]*", "", message)
         message = message.replace(argument, flag)
     return message
-
-
-def named(name: str, message: str) -> str:
-    """A message that says once what it is about.
-
-    >>> named("a.mp4", "is empty"), named("a.mp4", "clips/a.mp4: is empty")
-    ('a.mp4: is empty', 'clips/a.mp4: is empty')
-    """
-    return message if f"{name}: " in message else f"{name}: {message}"

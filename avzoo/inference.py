@@ -6,7 +6,7 @@ segments are kept. A segment is answered when its middle lies within the file. A
 
 from __future__ import annotations
 
-import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from avzoo.errors import AvzooError, DataNotFoundError, check_choice
 from avzoo.hub import load
 from avzoo.models.base import AVModule
 from avzoo.prediction import Events, Labels, Prediction, Segment, merge
-from avzoo.preprocess import Preprocess, read_window
+from avzoo.preprocess import read_window
 
 __all__ = [
     "Modality",
@@ -33,11 +33,10 @@ __all__ = [
     "predict_file",
     "reads",
     "sound_of",
-    "windows",
 ]
 Modality = Literal["both", "audio", "visual"]
 EMPTY = {
-    "silent": "silent: nothing is heard on its sound track",
+    "silent": "silent: nothing is heard in it",
     "black": "black: nothing is seen in the pictures that the model looks at",
 }
 
@@ -107,7 +106,13 @@ def predict(
         return predict_file(video, loaded, ask, **options)
     if isinstance(video, str | Path) and not Path(video).is_dir():
         return predict_file(Path(video), loaded, ask, **options)
-    given = [video] if isinstance(video, str | Path) else video
+    given = list(video) if isinstance(video, Iterable) and not isinstance(video, str | Path) else [video]
+    for one in given:
+        if not isinstance(one, str | os.PathLike | Clip):
+            raise AvzooError(
+                f"video: expected a file, a folder, a Clip, or a list of them, got {type(one).__name__}; arrays are"
+                " given as avzoo.Clip.of(frames, waveform, rate, fps=...)"
+            )
     files = [file for one in given for file in ([one] if isinstance(one, Clip) else find_videos([one], modality))]
     check_sounds(audio, len(files))
     return (_predict_or_say(file, loaded, ask, options) for file in files)
@@ -201,7 +206,7 @@ def predict_file(
     scores: list[Tensor] = []
     damage: list[str] = []
     empty = set(EMPTY)
-    for start, new in windows(duration, model.preprocess):
+    for start, new in model.preprocess.windows(duration):
         clip = read_window(
             source,
             model.preprocess,
@@ -238,21 +243,6 @@ def predict_file(
         sound=sound,
         arrays=source if isinstance(source, Clip) else None,
     )
-
-
-def windows(duration: float, preprocess: Preprocess) -> Iterator[tuple[float, slice]]:
-    """Where the windows of a file begin, s, and which of a window's segments are new.
-
-    Its segments are those whose middle lies within the file; the last window is moved back so that it is full.
-
-    >>> list(windows(12.6, Preprocess(seconds=10, segments=10)))
-    [(0.0, slice(0, 10, None)), (3.0, slice(7, 10, None))]
-    """
-    step, size = preprocess.segment_seconds, preprocess.segments
-    count = max(1, math.floor(duration / step + 0.5))
-    for done in range(0, count, size):
-        first = max(0, min(done, count - size))
-        yield first * step, slice(done - first, min(size, count - first))
 
 
 def reads(model: AVModule, modality: Modality) -> dict[str, bool]:

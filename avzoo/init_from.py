@@ -43,12 +43,11 @@ def _read(given: str) -> AVModule:
     runs = sorted(Path("runs", ref.name).glob("version_*/bundle"), key=lambda folder: folder.stat().st_mtime)
     if runs:
         return bundle.read(runs[-1])
-    recipe = registry.asset(f"recipes/{ref.name}.yaml")
-    if not recipe.exists():
-        known = [*registry.entries(), *(path.stem for path in recipe.parent.glob("*.yaml"))]
+    if ref.name not in registry.recipes():
+        known = [*registry.entries(), *registry.recipes()]
         raise UnknownModelError(
-            f"init_from: {given!r} is no model, no recipe and no folder{did_you_mean(given, known)}; a folder has a"
-            " separator or a leading dot"
+            f"init_from: {given!r} is no model, no recipe and no folder{did_you_mean(given, known)} (a folder has a"
+            " separator or a leading dot)"
         )
     raise DataNotFoundError(
         f"init_from: {ref.name} has not been trained here (no runs/{ref.name}/version_*/bundle):"

@@ -11,9 +11,8 @@ of a part are lines of JSON in a file of its own,
 
 from __future__ import annotations
 
-import fcntl
+import collections
 import hashlib
-import itertools
 import json
 import os
 import re
@@ -22,9 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from filelock import FileLock, Timeout
+
 from avzoo.errors import AvzooError, DataNotFoundError
 from avzoo.files import whole
 
+NAME = r"part-\d{5,}-of-(\d{5,})\.jsonl(\.partial)?"
 ARRAY = tuple(f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "MAX", "STEP", "COUNT"))
 
 
@@ -40,7 +42,7 @@ class Part:
         """Read "3/16", or "slurm" for the part that a task of a Slurm job array has.
 
         Raises:
-            AvzooError: If it is neither, or this is no job array, or one that leaves numbers out.
+            AvzooError: If it is neither, or this is no job array, or one of a larger one's tasks that are run again.
 
         >>> Part.parse("3/16")
         Part(index=3, count=16)
@@ -57,10 +59,10 @@ class Part:
         if any(name not in os.environ for name in ARRAY):
             raise AvzooError("part slurm: this is no task of a Slurm job array (sbatch --array=1-16 ...); give i/n")
         task, first, last, step, count = (int(os.environ[name]) for name in ARRAY)
-        if (last - first) // step + 1 != count:  # such as --array=3,5: the tasks of a larger one that are run again
+        if first > 1 or (last - first) // step + 1 != count:  # such as --array=7 or 3,5: those of a larger one again
             raise AvzooError(
-                f"part slurm: the array has {count} tasks between {first} and {last}, so the whole cannot be told from"
-                " it: give --part $SLURM_ARRAY_TASK_ID/n"
+                f"part slurm: the array has {count} tasks from {first} to {last}, so the whole cannot be told from it:"
+                " give --part $SLURM_ARRAY_TASK_ID/n, of the n that --array=1-n had"
             )
         return cls((task - first) // step + 1, count)
 
@@ -85,7 +87,7 @@ class Answers:
         model: Who answers; answers of another model are refused.
 
     Raises:
-        AvzooError: If another process is at work on this part, or another model was.
+        AvzooError: If another process is at work on this part, or the folder is of another division or model.
     """
 
     def __init__(self, folder: Path, part: Part, model: str) -> None:
@@ -93,16 +95,20 @@ class Answers:
         self._partial = self.path.with_name(f"{self.path.name}.partial")
         self._file: TextIO | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(folder / f".{self.path.name}.lock", os.O_CREAT | os.O_RDWR, 0o644)
+        if others := _counts(folder) - {part.count}:
+            count = min(others)
+            raise AvzooError(
+                f"{folder} holds parts of {count}, not of {part.count}: give part i/{count}, or another folder"
+            )
+        self._lock = FileLock(folder / f".{self.path.name}.lock", fallback_to_soft=False)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._lock)
+            self._lock.acquire(blocking=False)
+        except Timeout as error:
             raise AvzooError(f"another process is at work on part {part} in {folder}") from error
         answers = read(self._partial if self._partial.exists() else self.path)
-        others = sorted({answer["model"] for answer in answers if "error" not in answer} - {model})
-        if others:
-            raise AvzooError(f"{self.path} holds answers of {others[0]}, not of {model}: take another folder")
+        models = {answer["model"] for answer in answers if "error" not in answer} - {model}
+        if models:
+            raise AvzooError(f"{self.path} holds answers of {min(models)}, not of {model}: take another folder")
         self._kept = [answer for answer in answers if "error" not in answer]  # what failed is tried again
         self.done = {str(answer["video"]) for answer in self._kept}
 
@@ -115,7 +121,7 @@ class Answers:
         """Every video of the part has its answer."""
         self._open().close()
         self._partial.replace(self.path)
-        os.close(self._lock)
+        self._lock.release()
 
     def _open(self) -> TextIO:
         if self._file is None:
@@ -140,12 +146,32 @@ def as_json(answer: dict[str, Any]) -> str:
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file of answers; a process that was killed may have left half a one at the end."""
-    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    """The answers in a file; what a process was killed over may end with half a line, which is left out.
+
+    Raises:
+        AvzooError: If it holds anything else.
+    """
     try:
-        return [json.loads(line) for line in text.split("\n")[:-1]]
+        *lines, rest = (file.read_text(encoding="utf-8") if file.exists() else "").split("\n")
+        answers = [json.loads(line) for line in lines]
+        if rest and file.suffix != ".partial":
+            raise ValueError("it is cut short")
+        for number, answer in enumerate(answers, 1):
+            whole = isinstance(answer, dict) and isinstance(answer.get("video"), str)
+            if not whole or not answer.keys() & {"model", "error"}:
+                raise ValueError(f"line {number} is no answer")
     except ValueError as error:
         raise AvzooError(f"{file} is damaged ({error}): delete it and run its part again") from error
+    return answers
+
+
+def _counts(folder: Path) -> set[int]:
+    """Of how many parts the files in a folder are."""
+    found = {path: re.fullmatch(NAME, path.name) for path in folder.glob("part-*-of-*.jsonl*")}
+    for path, match in found.items():
+        if not match:
+            raise AvzooError(f"{path} is no part that `avzoo predict --part` wrote: move it elsewhere")
+    return {int(match[1]) for match in found.values() if match}
 
 
 def merge(folder: Path, videos: Iterable[Path] = ()) -> list[dict[str, Any]]:
@@ -159,8 +185,7 @@ def merge(folder: Path, videos: Iterable[Path] = ()) -> list[dict[str, Any]]:
         DataNotFoundError: If there are none, or a part or a video is missing.
         AvzooError: If the parts are not of one whole: of several counts, models, or with a video twice.
     """
-    names = [path.name.removesuffix(".partial") for path in folder.glob("part-*-of-*.jsonl*")]
-    counts = sorted({int(name[14:19]) for name in names})
+    counts = sorted(_counts(folder))
     if not counts:
         raise DataNotFoundError(f"{folder} holds no answers: expected files such as part-00001-of-00016.jsonl")
     if len(counts) > 1:
@@ -170,13 +195,13 @@ def merge(folder: Path, videos: Iterable[Path] = ()) -> list[dict[str, Any]]:
     if missing:
         raise DataNotFoundError(f"{folder}: not finished yet: {_some(missing)}; run these parts (again)")
     answers = sorted((answer for file in files.values() for answer in read(file)), key=lambda answer: answer["video"])
-    found = [str(answer["video"]) for answer in answers]
-    if twice := sorted({a for a, b in itertools.pairwise(found) if a == b}):
+    found = collections.Counter(Path(answer["video"]).absolute() for answer in answers)  # however they were spelt
+    if twice := sorted(str(video) for video, count in found.items() if count > 1):
         raise AvzooError(f"{folder}: answered twice: {_some(twice)}")
     models = sorted({answer["model"] for answer in answers if "error" not in answer})
     if len(models) > 1:
         raise AvzooError(f"{folder} holds answers of {' and of '.join(models)}: run all parts with one of them")
-    if left := sorted({str(video) for video in videos} - set(found)):
+    if left := [str(video) for video in videos if Path(video).absolute() not in found]:
         raise DataNotFoundError(f"{folder}: {len(left)} videos have no answer: {_some(left)}; run all parts again")
     return answers
 

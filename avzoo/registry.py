@@ -57,7 +57,7 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from avzoo.errors import AvzooError, UnknownModelError, did_you_mean
+from avzoo.errors import AvzooError, DataNotFoundError, UnknownModelError, did_you_mean
 
 PACKAGE = Path(__file__).parent
 _REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
@@ -338,6 +338,29 @@ def recipe_file(entry: Checkpoint, registry: str | Path | None = None) -> Path:
     """The recipe of an entry: in `recipes` beside the file that holds the entry, else avzoo's own."""
     beside = origin(entry.name, registry).parent / "recipes" / f"{entry.recipe}.yaml"
     return beside if beside.exists() else asset(f"recipes/{entry.recipe}.yaml")
+
+
+def recipes() -> dict[str, Path]:
+    """The package's recipes, by name."""
+    files = {file.stem: file for file in asset("recipes").glob("*.yaml")}
+    return {name: files[name] for name in sorted(files)}
+
+
+def find_recipe(given: str) -> Path:
+    """A recipe of the package, given as NAME or recipes/NAME.yaml.
+
+    Raises:
+        DataNotFoundError: With the nearest name.
+
+    >>> find_recipe("avsdn-ave") == find_recipe("recipes/avsdn-ave.yaml")
+    True
+    """
+    known = recipes()
+    name = given.removeprefix("recipes/").removesuffix(".yaml")
+    if name not in known:
+        near = did_you_mean(Path(name).name, known) or f"; the package has {', '.join(known)}"
+        raise DataNotFoundError(f"there is no recipe {given!r}{near}")
+    return known[name]
 
 
 def list_models(pattern: str = "*", *, registry: str | Path | None = None) -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from avzoo import models
-from avzoo.data.base import Shares, ShareSet
+from avzoo.data.loading import Shares, ShareSet
 from avzoo.models import AVModule
 from avzoo.preprocess import Batch
 from avzoo.train.share import WholeBatch

@@ -28,7 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "notebook": {"plot", "audio"},
     "plot": {"clip"},  # of predictions it knows no more than their types
     "live": {"clip"},
-    "train": {"data.base", "models.base", "registry", "init_from", "plot", "shards"},  # of one training
+    "train": {"data.base", "models.base", "registry", "init_from", "plot", "data.packing"},  # of one training
     "init_from": {"hub"},
     "finetuning": {"train", "data"},
     "checking": {"data"},
@@ -39,8 +39,11 @@ ARROWS: dict[str, set[str]] = {
     "models": {"models.base"},
     "models.base": {"preprocess", "metrics", "provenance"},
     "data": {"data.base", "data.rendering", "shards"},
-    "shards": {"data.base"},  # packed datasets: their format, and how they are read from anywhere
-    "data.base": {"data.features", "parts"},
+    "data.packing": {"data.base", "shards"},
+    "shards": {"preprocess"},  # packed datasets: their format, and how they are read from anywhere
+    "data.base": {"data.features", "data.column", "data.loading", "parts"},
+    "data.column": set(),  # one modality of many clips
+    "data.loading": {"preprocess"},  # of its types, the batch
     "data.features": {"preprocess"},
     "data.rendering": set(),  # numpy, Pillow and an encoder: it renders without torch
     "preprocess": {"clip", "audio", "backbones", "augment"},
@@ -147,11 +150,10 @@ def test_only_the_top_imports_the_top() -> None:
 
 
 def test_the_shared_bases_do_not_know_their_heirs() -> None:
-    assert {name for name in own_imports(PACKAGE / "data" / "base.py") if name.startswith("data")} <= {
-        "data",
-        "data.features",
-    }
-    assert not {name for name in own_imports(PACKAGE / "data" / "features.py") if name.startswith("data")}
+    rooms = {"data.column", "data.features", "data.loading"}
+    assert {name for name in own_imports(PACKAGE / "data" / "base.py") if name.startswith("data")} <= {"data", *rooms}
+    for name in rooms:
+        assert not {other for other in own_imports(modules()[name]) if other.startswith("data")}
     assert not {name for name in own_imports(PACKAGE / "models" / "base.py") if name.startswith("models")}
 
 
@@ -189,6 +191,11 @@ def test_only_the_readers_import_a_decoder() -> None:
             assert isinstance(mode, ast.Constant), f"avzoo.{module} opens a file for reading"
             assert mode.value == "w", f"avzoo.{module} opens a file for reading"
     assert {room(module) for module, path in modules().items() if "av" in imports(path)} >= READERS
+
+
+def test_only_training_needs_the_locks_of_unix() -> None:
+    """So that Windows can import the rest."""
+    assert {module for module, path in modules().items() if "fcntl" in imports(path)} == {"train.runs"}
 
 
 def loaded_after(code: str) -> set[str]:

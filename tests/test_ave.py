@@ -369,6 +369,9 @@ class CheapPreprocessor:
     def __init__(self, preprocess: Preprocess, device: str) -> None:
         self.segments, self.device = preprocess.segments, device
 
+    def build(self, modalities: set[str]) -> None:
+        pass
+
     def audio(self, clip: Clip) -> torch.Tensor:
         return clip.waveform.mean(0).unflatten(0, (self.segments, -1)).square().mean(1, keepdim=True)
 
@@ -420,8 +423,7 @@ def test_missing_videos_are_skipped_aloud(videos: Path, capsys: pytest.CaptureFi
     assert train.ids == ["d_d", "aa"]
     assert test.ids == ["ee"]
     assert test.label.tolist() == [[2] * 8 + [3] * 2]
-    assert train.audio.shape == (2, 10, 1)
-    assert train.visual.shape == (2, 1, 10, 1)
+    assert train.audio.memory.shape == train.visual.memory.shape == (2, 1, 10, 1)
 
 
 def test_a_split_without_any_video_is_an_error(videos: Path) -> None:
@@ -437,7 +439,7 @@ def test_lines_of_one_id_share_its_features(videos: Path) -> None:
     data = module(videos, on_missing="skip")
     data.prepare_data()
     train = data.load("train")
-    assert train.audio.shape[0] == 2
+    assert len(train.audio.memory) == 2
     assert train.clip.tolist() == [0, 1, 0]
     assert train.label.tolist() == [[0] * 10, [3] * 7 + [2] * 3, [3] * 3 + [1] + [3] * 6]
 
@@ -445,8 +447,8 @@ def test_lines_of_one_id_share_its_features(videos: Path) -> None:
 def test_an_id_of_two_splits_has_the_views_of_training(videos: Path) -> None:
     data = module(videos, on_missing="skip", views=2)
     data.prepare_data()
-    assert data.load("train").visual.shape[:2] == (2, 2)  # aa stands in validation too
-    assert data.load("val").visual.shape[:2] == (1, 1)
+    assert data.load("train").visual.memory.shape[:2] == (2, 2)  # aa stands in validation too
+    assert data.load("val").visual.memory.shape[:2] == (1, 1)
 
 
 # -- the real files --------------------------------------------------------------------------------------------------

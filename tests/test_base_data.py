@@ -22,11 +22,13 @@ from torch.utils.data import Dataset
 
 from avzoo import backbones
 from avzoo.augment import view_seeds
+from avzoo.data import column
 from avzoo.data import features as module
-from avzoo.data.base import Item, Loader, Split
+from avzoo.data.base import Item, Split
 from avzoo.data.events import EventBatches, EventDataModule, EventSet, Row, segment_labels
 from avzoo.data.features import FeatureCache, Modality, Source, View, extract
-from avzoo.errors import AvzooError, MediaError
+from avzoo.data.loading import Loader
+from avzoo.errors import AvzooError, DataNotFoundError, MediaError
 from avzoo.files import HOST, cache_folder
 from avzoo.preprocess import Batch, Preprocess, Preprocessor, read_window
 
@@ -48,11 +50,18 @@ class Eye(nn.Module):
         return images.mean((2, 3))
 
 
+def cheap(name: str, *_: str) -> nn.Module:
+    return Ear() if name == "vggish" else Eye()
+
+
 class FakeCache(FeatureCache):
     """The cache, with cheap backbones also in worker processes, where no patch of a test reaches."""
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        backbones.build = cheap
+        self.__dict__ = state
+
     def make(self, source: Source, parts: Collection[View], preprocessor: Preprocessor) -> None:
-        preprocessor._audio_backbone, preprocessor.visual_backbone = Ear(), Eye()
         if source.id == "dies":
             os._exit(1)
         super().make(source, parts, preprocessor)
@@ -63,7 +72,7 @@ class FakeCache(FeatureCache):
 
 @pytest.fixture(autouse=True)
 def _cheap_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbones, "build", lambda name, *_: Ear() if name == "vggish" else Eye())
+    monkeypatch.setattr(backbones, "build", cheap)
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +234,7 @@ def test_backwards_turns_sound_picture_and_label() -> None:
 def test_partners_are_of_the_same_class_and_as_many_as_asked_for() -> None:
     data = events(*[[c, c, 9] for c in (1, 2, 3)] * 100)
     assert data.category.tolist() == [1, 2, 3] * 100
+    assert events([4, 2, 2, 9], [9, 9, 9, 4], [9, 9, 9, 9]).category.tolist() == [2, 4, 9]  # its commonest event
     batches = EventBatches(300, 64, shuffle=True, category=data.category, swap=0.8, reverse=0.25)
     rows = [row for batch in batches for row in batch]
     for partner in ("picture", "sound"):
@@ -454,12 +464,14 @@ def test_a_kill_while_writing_leaves_nothing_that_can_be_read(
     class Killed(BaseException):
         pass
 
-    def half(_: object, path: Path, *__: object) -> None:
-        Path(path).write_bytes(b"half")
+    write = Path.write_bytes
+
+    def half(path: Path, content: bytes) -> None:
+        write(path, content[: len(content) // 2])
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "save_file", half)
+        patch.setattr(Path, "write_bytes", half)
         with pytest.raises(Killed):
             extract(cache, {sources[1]: 1}, workers=0)
     assert not cache.has(sources[1])
@@ -505,6 +517,20 @@ def test_one_broken_clip_stops_nothing_and_processes_give_the_same_as_none(
         for part in (("audio", 0), ("visual", 0), ("visual", 1)):
             torch.testing.assert_close(cache.read(source, *part), parallel.read(source, *part))
     assert not multiprocessing.active_children()
+
+
+def test_a_backbone_without_weights_is_said_once_and_of_no_clip(
+    cache: FakeCache, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str, *_: str) -> nn.Module:
+        asked.append(name)
+        raise DataNotFoundError("no weights here")
+
+    asked: list[str] = []
+    monkeypatch.setattr(backbones, "build", absent)
+    with pytest.raises(DataNotFoundError, match="no weights here"):
+        extract(cache, dict.fromkeys(sources, 1), workers=0)
+    assert len(asked) == 1
 
 
 def test_a_worker_that_dies_loses_its_own_clip_alone(cache: FakeCache, sources: list[Source]) -> None:
@@ -559,9 +585,9 @@ def test_a_split_becomes_batches(sources: list[Source], tmp_path: Path) -> None:
     data = Table(rows(sources), cache=tmp_path / "cache", batch_size=2, views=2)
     data.extract(["train", "val"])
     data.setup("fit")
-    assert data.sets["train"].audio.shape == (2, 2, 3)  # two clips on three rows
-    assert data.sets["train"].visual.shape == (2, 2, 2, 3)  # two views of each
-    assert data.sets["val"].visual.shape == (2, 1, 2, 3)
+    assert data.sets["train"].audio.memory.shape == (2, 1, 2, 3)  # two clips on three rows
+    assert data.sets["train"].visual.memory.shape == (2, 2, 2, 3)  # two views of each
+    assert data.sets["val"].visual.memory.shape == (2, 1, 2, 3)
     batches = list(data.train_dataloader())
     assert [len(batch.id) for batch in batches] == [2, 1]
     assert sorted(id_ for batch in batches for id_ in batch.id) == ["a", "a", "b.2"]
@@ -572,6 +598,22 @@ def test_a_split_becomes_batches(sources: list[Source], tmp_path: Path) -> None:
     torch.testing.assert_close(val.audio[1], data.cache.read(sources[0], "audio"))
     assert data.cache.missing(sources[0], 2) == []  # an id in two splits keeps the views of training
     assert data.cache.missing(sources[2], 2) == [("visual", 1)]
+
+
+def test_what_does_not_fit_in_memory_is_read_batch_by_batch(
+    sources: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs: list[list[Batch]] = []
+    for size in (column.IN_MEMORY, 0):
+        monkeypatch.setattr(column, "IN_MEMORY", size)
+        data = Table(rows(sources), cache=tmp_path / "cache", views=2, swap=1.0, reverse=0.5)
+        data.extract(["train", "val"])
+        data.setup("fit")
+        assert (data.sets["train"].visual.memory is None) == (size == 0)
+        epochs.append([*data.train_dataloader(), *data.val_dataloader()])
+    for held, read in zip(*epochs, strict=True):
+        assert held.id == read.id
+        assert all(torch.equal(*pair) for pair in zip(held[:3], read[:3], strict=True))
 
 
 def test_training_order_follows_the_seed(sources: list[Source], tmp_path: Path) -> None:

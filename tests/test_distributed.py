@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from avzoo import cli, registry, training
-from avzoo.data.base import Shares
 from avzoo.data.events import EventBatches
+from avzoo.data.loading import Shares
 from avzoo.data.scenes import SceneBatches
 
 
@@ -155,13 +155,18 @@ def count(arguments: list[str]) -> tuple[float, dict[str, float]]:
 
 @pytest.mark.usefixtures("cheap_backbones")
 @pytest.mark.parametrize(("recipe", "items"), [("avsdn-avemix", 3), ("joint-scalogram-scenemix", 2)])
-def test_every_item_is_counted_once(recipe: str, items: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_every_item_is_counted_once(
+    recipe: str, items: int, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # batches of 2 and 1 rows on 1, 2 and 3 processes: uneven shares, and processes without any
     root = request.getfixturevalue("rendered" if "avsdn" in recipe else "rendered_tau")
     data = ["--config", str(registry.asset(f"recipes/{recipe}.yaml")), "--data.root", str(root)]
     data += ["--data.cache", str(tmp_path / "cache"), "--data.workers", "0", "--data.batch_size", "2"]
     data += ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
     cli.main(["extract", *data])
+    monkeypatch.chdir(tmp_path)
+    cli.main(["fit", *data, "--limit", "1"])
+    data += ["--ckpt_path", str(tmp_path / "runs" / f"{recipe}-smoke" / "version_0" / "checkpoints" / "best.ckpt")]
     expected: dict[str, float] = {}
     for processes in (1, 2, 3):
         many = ["--trainer.devices", str(processes), "--trainer.strategy", "ddp"] if processes > 1 else []

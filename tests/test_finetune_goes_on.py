@@ -74,8 +74,8 @@ def test_kills_leave_no_trace(clips: Path, tmp_path: Path, capsys: pytest.Captur
     command = ["finetune", str(tmp_path / "old"), "--data", str(clips), "--workers", "0", "--epochs", "3"]
     assert struck.drive(tmp_path / "a", "never", command) == [[0]]
     undisturbed = capsys.readouterr().out
-    moments = "extracting:2:USR1,step:3:KILL,step:14:KILL,step:16:TERM,validation:0:KILL,never"
-    assert struck.drive(tmp_path / "b", moments, command) == [[75], [-9], [-9], [75], [-9], [0]]
+    moments = "extracting:2:USR1,step:3:KILL,step:14:KILL,step:16:INT,validation:0:KILL,never"
+    assert struck.drive(tmp_path / "b", moments, command) == [[75], [-9], [-9], [130], [-9], [0]]
     said = capsys.readouterr().out
     assert said.count("stopped by a signal; the same command goes on") == 1
     assert said.count("stopped by a signal after 17 steps; the same command goes on") == 1

@@ -131,6 +131,11 @@ def test_what_is_wired_is_not_an_option_of_a_model() -> None:
         (["fit", *AVEMIX, "--model.hiden_dim", "3"], "'hidden_dim'? (`avzoo fit --model.help AVSDN` explains)"),
         (["fit", *AVEMIX, "--model.hidden_dim", "x"], "model AVSDN: hidden_dim is 'x', expected int"),
         (["fit", *AVEMIX, "--track", "x"], "track is 'x', expected one of ['csv', 'tensorboard', 'wandb']"),
+        (["fit", *AVEMIX, "--limi", "1"], "there is no option 'limi'; did you mean 'limit'?"),
+        (["fit", *AVEMIX, "--trainer.max_epoch", "1"], "did you mean 'trainer.max_epochs'?"),
+        (["fit", "--model.help"], "--model.help explains one of AVSDN, "),
+        (["fit", "--model.help", "AVSDN", "--x"], "avzoo: error: there is no option 'x'"),
+        (["fit", *AVEMIX, "--trainer.precision", "17"], "precision is '17', expected one of [64, 32, 16, 'transformer"),
         (["fit", *AVEMIX, "--limit", "0"], "limit is '0', expected PositiveInt >0 or null"),
         (["lr", *AVEMIX, "--trainer.precison", "16"], "'trainer.precision'? (`avzoo lr --trainer.help` explains)"),
     ],
@@ -138,7 +143,7 @@ def test_what_is_wired_is_not_an_option_of_a_model() -> None:
 def test_a_wrong_command_line_is_told_so_in_one(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["avzoo"])
+    monkeypatch.setattr(sys, "argv", ["__main__.py"])  # as of `python -m avzoo`
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
     assert stop.value.code == 2
@@ -154,10 +159,11 @@ def test_a_wrong_command_line_is_told_so_in_one(
         ("model: {name: AVSDN}\ndata: {name: AVE}", "data AVE: missing: root (`avzoo fit --data.help AVE` explains)"),
         ("trainer: {callbacks: [{name: FineTne}]}", "there is no class 'FineTne'; did you mean 'FineTune'?"),
         ("model: {name: AVSDN\ndata: 3", "mine.yaml is no YAML"),
+        ("caf\xe9", "mine.yaml is no YAML: 'utf-8' codec"),
     ],
 )
 def test_so_is_a_wrong_recipe(recipe: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "mine.yaml").write_text(recipe)
+    (tmp_path / "mine.yaml").write_text(recipe, encoding="latin-1")
     with pytest.raises(SystemExit):
         cli.main(["fit", "--config", str(tmp_path / "mine.yaml")])
     error = capsys.readouterr().err
@@ -168,4 +174,4 @@ def test_so_is_a_wrong_recipe(recipe: str, said: str, tmp_path: Path, capsys: py
 def test_a_recipe_that_is_not_there_is_named_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["fit", "--config", "recipes/avsdn-avemx.yaml"])
-    assert "recipes/avsdn-avemx.yaml: there is no such recipe; did you mean 'avsdn-avemix'?" in capsys.readouterr().err
+    assert "there is no recipe 'recipes/avsdn-avemx.yaml'; did you mean 'avsdn-avemix'?" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -130,7 +131,8 @@ def test_command_line_prints_json_a_line_and_fails_at_the_end(
     assert stop.value.code == 1
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert first["events"] == [{"start": 1.0, "end": 2.0, "label": "drone", "probability": pytest.approx(1, abs=1e-3)}]
-    assert list(first) == ["video", "model", "task", "duration", "segments", "events", "clip"]
+    assert list(first) == ["video", "model", "task", "duration", "segments", "events", "clip", "remark"]
+    assert first["remark"] == "silent: nothing is heard in it"
     assert second["video"].endswith("b.mp4")
     assert second["error"]
 
@@ -459,6 +461,12 @@ def test_files_and_arrays_in_one_list(model: Brightness, tmp_path: Path) -> None
     assert [answer.video for answer in answers] == [Path("bright"), tmp_path / "a.mp4", Path("mute")]
     assert said(answers[0]) == ["drone"] * 3
     assert "mute: has no waveform" in answers[2].error
+
+
+@pytest.mark.parametrize("given", [(np.zeros((2, 8, 8, 3), np.uint8), np.zeros(2), 1), torch.zeros(2), 5, None])
+def test_arrays_that_are_no_clip_are_told_what_makes_one(model: Brightness, given: Any) -> None:
+    with pytest.raises(AvzooError, match=r"expected a file, a folder, a Clip, or a list of them, .* avzoo\.Clip\.of"):
+        avzoo.predict(given, model)
 
 
 def test_a_clip_is_cut_as_a_file_is(tmp_path: Path) -> None:

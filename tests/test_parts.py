@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 from pathlib import Path
 
@@ -38,12 +37,19 @@ def test_the_part_of_an_array(array: str, expected: str, monkeypatch: pytest.Mon
     assert str(Part.parse("slurm")) == expected
 
 
-def test_an_array_with_gaps_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_array() -> None:
     with pytest.raises(AvzooError, match="no task of a Slurm job array"):
         Part.parse("slurm")
-    for name, value in zip(ARRAY, ["5", "3", "5", "1", "2"], strict=True):
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),  # as Slurm says it of --array=3,5, of 7 and of 3-5
+    [("5 3 5 1 2", "2 tasks from 3 to 5"), ("7 7 7 1 1", "1 tasks from 7 to 7"), ("4 3 5 1 3", "3 tasks from 3 to 5")],
+)
+def test_some_tasks_of_an_array_again(array: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in zip(ARRAY, array.split(), strict=True):
         monkeypatch.setenv(name, value)
-    with pytest.raises(AvzooError, match="2 tasks between 3 and 5"):
+    with pytest.raises(AvzooError, match=rf"{said}, so .*: give --part \$SLURM_ARRAY_TASK_ID/n"):
         Part.parse("slurm")
 
 
@@ -70,7 +76,7 @@ def test_a_killed_part_goes_on_behind_its_last_whole_line(tmp_path: Path) -> Non
         Answers(tmp_path, Part(), "a")
     with pytest.raises(DataNotFoundError, match="not finished yet: 1/1"):
         merge(tmp_path)
-    os.close(killed._lock)  # as its end does
+    killed._lock.release()  # as its end does
     again = Answers(tmp_path, Part(), "a")
     assert again.done == {"0.mp4"}  # what failed is tried again
     again.write(answer("1.mp4"))
@@ -87,6 +93,7 @@ def test_what_is_not_whole_is_not_merged(tmp_path: Path) -> None:
     assert len(merge(tmp_path, map(Path, FILES))) == len(FILES)
     cli.main(["merge", str(tmp_path), "--out", str(tmp_path / "all.jsonl")])  # nothing failed: exit status 0
     assert len(read(tmp_path / "all.jsonl")) == len(FILES)
+    assert len(merge(tmp_path, [Path(name).absolute() for name in FILES])) == len(FILES)  # the same, spelt otherwise
     with pytest.raises(DataNotFoundError, match=r"1 videos have no answer: new\.mp4"):
         merge(tmp_path, [Path("new.mp4")])
     second = tmp_path / "part-00002-of-00002.jsonl"
@@ -97,14 +104,25 @@ def test_what_is_not_whole_is_not_merged(tmp_path: Path) -> None:
     second.write_text(whole.replace('"a"', '"b"'))
     with pytest.raises(AvzooError, match="answers of a and of b"):
         merge(tmp_path)
-    second.write_text("nonsense\n")
-    with pytest.raises(AvzooError, match="is damaged"):
-        merge(tmp_path)
+    for damaged, said in (
+        ("nonsense\n", "Expecting value"),
+        (whole[:-5], "it is cut short"),
+        (whole + '{"model": "a"}\n', "line [0-9]+ is no answer"),
+        ('{"video": "0.mp4"}\n', "line 1 is no answer"),
+    ):
+        second.write_text(damaged)
+        with pytest.raises(AvzooError, match=rf"of-00002\.jsonl is damaged \({said}.*\): delete it and run its part"):
+            merge(tmp_path)
     second.unlink()
     with pytest.raises(DataNotFoundError, match="not finished yet: 2/2"):
         merge(tmp_path)
-    fill(tmp_path, 3)
+    with pytest.raises(AvzooError, match="holds parts of 2, not of 3: give part i/2, or another folder"):
+        fill(tmp_path, 3)  # such as the first 3 tasks of an array again
+    second.with_name("part-00003-of-00003.jsonl").write_text(whole)
     with pytest.raises(AvzooError, match="parts of 2 and of 3"):
+        merge(tmp_path)
+    second.with_name("part-0002-of-0003.jsonl").write_text(whole)
+    with pytest.raises(AvzooError, match=r"part-0002-of-0003\.jsonl is no part that .* wrote: move it elsewhere"):
         merge(tmp_path)
 
 
@@ -134,6 +152,8 @@ def test_predict_by_parts_is_predict(rendered: Path, tmp_path: Path, capsys: pyt
     assert merged == sorted(expected, key=lambda row: row["video"])
     with pytest.raises(AvzooError, match="--part needs --out"):
         cli._run([*ask, "--part", "1/3"])
+    with pytest.raises(AvzooError, match="part '': expected i/n"):  # a variable that is not set
+        cli._run([*ask, "--out", str(tmp_path / "new"), "--part", ""])
 
 
 @pytest.mark.usefixtures("cheap_backbones")

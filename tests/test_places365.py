@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from avzoo import backbones, cli, registry
 from avzoo.clip import Clip
-from avzoo.data.places365 import Images, Listing, Places365, Rows, read_categories, read_list
+from avzoo.data.places365 import PictureBatches, Places365
+from avzoo.data.places365_lists import Listing, read_categories, read_list
 from avzoo.errors import AnnotationError, AvzooError, DataNotFoundError, MediaError
 from avzoo.models.places import PlacesClassifier, export_backbone
-from avzoo.preprocess import Preprocess, Preprocessor
+from avzoo.preprocess import PictureBatch, Preprocess, Preprocessor
 
 LIGHT = "test_efficientnet.r160_in1k"  # 99,196 parameters, 256 features
 SMALL = {"visual_kind": "image", "visual_backbone": LIGHT, "size": 32}
@@ -200,16 +201,16 @@ def test_an_epoch_is_its_seed_and_number_and_no_two_are_alike(places: Path) -> N
     assert sorted(torch.cat([labels for _, labels in first]).tolist()) == [0] * 12 + [1] * 12
     for other in (epoch(data(places), 4), epoch(data(places, seed=1), 3)):
         assert not torch.equal(first[0][0], other[0][0])
-    assert len({row.seed for row in Rows(500, seed=0)}) == 500
-    assert [row.picture for row in Rows(3)] == [0, 1, 2]
+    assert len({row.seed for rows in PictureBatches(500, 100, seed=0) for row in rows}) == 500
+    assert [[row.picture for row in rows] for rows in PictureBatches(3, 2)] == [[0, 1], [2]]
 
 
 def test_epochs_follow_one_another_where_nobody_counts() -> None:
-    rows = Rows(50, seed=0)
-    first, second = list(rows), list(rows)
+    batches = PictureBatches(50, 10, seed=0)
+    first, second = list(batches), list(batches)
     assert first != second
-    rows.set_epoch(0)
-    assert list(rows) == first
+    batches.set_epoch(0)
+    assert list(batches) == first
 
 
 def test_validation_sees_pictures_as_the_signal_path_does(places: Path) -> None:
@@ -232,7 +233,7 @@ def test_a_last_batch_that_is_not_full_is_left_out_of_training_alone(places: Pat
 # -- broken pictures -------------------------------------------------------------------------------------------------
 
 
-def batches(module: Places365) -> list[Images]:
+def batches(module: Places365) -> list[PictureBatch]:
     return [module.on_before_batch_transfer(batch, 0) for batch in module.val_dataloader()]
 
 

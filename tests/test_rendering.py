@@ -12,17 +12,8 @@ import numpy as np
 import pytest
 
 from avzoo.data.rendering import sounds
-from avzoo.data.rendering.datasets import (
-    BACKGROUND,
-    CLASSES,
-    SOURCES,
-    Script,
-    render,
-    script,
-    write_ave,
-    write_clips,
-    write_tau,
-)
+from avzoo.data.rendering.datasets import write_ave, write_clips, write_tau
+from avzoo.data.rendering.events import BACKGROUND, CLASSES, SOURCES, Script, render, script
 from avzoo.data.rendering.mp4 import encode
 from avzoo.data.rendering.scenes import SCENES
 from avzoo.errors import AvzooError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,16 @@ from shard_server import serve
 from avzoo import backbones, cli, registry
 from avzoo.data.base import AVDataModule
 from avzoo.data.clips import Clips
+from avzoo.data.packing import pack
 from avzoo.data.sharded import Sharded, segment_labels
 from avzoo.data.tau import TAU
 from avzoo.data.windows import Window, window_labels
 from avzoo.errors import AvzooError, DataNotFoundError, MediaError
+from avzoo.files import sha256
 from avzoo.models import AVSDN
 from avzoo.preprocess import Preprocess
 from avzoo.shards import Shards, reading
 from avzoo.shards.index import Entry, write_index
-from avzoo.shards.packing import pack
 
 LIGHT: dict[str, Any] = {"audio_backbone": "vggish", "visual_backbone": "tf_efficientnet_lite0", "size": 32}
 GAMMATONE: dict[str, Any] = {
@@ -269,10 +271,9 @@ def test_labels_of_all_rows_at_once(tmp_path: Path) -> None:
         for w in windows
     )
     write_index(tmp_path / "index.safetensors", entries)
-    (tmp_path / "shards.json").write_text(
-        '{"format": 1, "content": "features", "classes": ["a", "b", "c", "background"], "shards": {"x.tar": 0},'
-        ' "splits": {"train": 200}, "index": {"size": 0, "sha256": ""}}'
-    )
+    index = {"size": 0, "sha256": sha256(tmp_path / "index.safetensors")}
+    facts = {"format": 1, "content": "features", "classes": classes, "shards": {"x.tar": 0}, "splits": {"train": 200}}
+    (tmp_path / "shards.json").write_text(json.dumps({**facts, "index": index}))
     rows = np.array([*range(199, -1, -3), 0, 1])
     expected = torch.stack([window_labels(windows[row], classes, preprocess) for row in rows])
     assert torch.equal(segment_labels(Shards(tmp_path), rows, preprocess), expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import hashlib
 import io
@@ -9,6 +10,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import resource
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
@@ -18,17 +20,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 from media import Picture, Sound, write_media
+from safetensors.numpy import load_file, save_file
 from shard_server import Server, serve
 
+from avzoo.data import packing
 from avzoo.data.ave import AVE
 from avzoo.data.base import AVDataModule
 from avzoo.data.clips import Clips
+from avzoo.data.packing import pack
 from avzoo.data.tau import TAU
 from avzoo.errors import AvzooError, DataNotFoundError, MediaError
-from avzoo.shards import Shards, packing, storage
+from avzoo.shards import Shards, storage
 from avzoo.shards.index import Entry, Index, write_index
-from avzoo.shards.packing import pack
 from avzoo.shards.records import member_header, members, read_array, write_array
 
 LIGHT: dict[str, Any] = {"audio_backbone": "vggish", "visual_backbone": "tf_efficientnet_lite0", "size": 32}
@@ -71,8 +76,9 @@ def test_the_same_clips_are_the_same_bytes(rendered: Path, packed: Path, tmp_pat
             assert (said["key"], said["split"]) == (item.key, split)
             assert shards.index.find(item.key) == row
             assert bytes(shards.read(item.key)["mp4"]) == bytes(record["mp4"])
-    with pytest.raises(DataNotFoundError, match="has no key 'nothing' among its 12"):
-        shards.read("nothing")
+    for row, said in (("nothing", "key 'nothing'"), (-1, "row -1"), (12, "row 12")):
+        with pytest.raises(DataNotFoundError, match=f"has no {said} among its 12"):
+            shards.read(row)
 
 
 def test_where_nothing_can_be_written_nothing_is_packed(rendered: Path, tmp_path: Path) -> None:
@@ -129,16 +135,52 @@ def own_clips(tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("cheap_backbones")
 @pytest.mark.parametrize("content", ["clips", "frames", "features"])
-def test_a_broken_clip_is_named_and_the_others_are_packed(content: Any, own_clips: Path, tmp_path: Path) -> None:
+def test_a_broken_clip_is_named_and_the_others_are_packed(
+    content: Any, own_clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = Clips(own_clips, preprocess=GAMMATONE, workers=0)
-    for _ in range(2):  # and again by one that has nothing to do
+    for said in ("", "is finished already, without 1 clips: delete it to try them again\n"):
         broken = pack(data, tmp_path / "out", content=content)
+        assert capsys.readouterr().out.endswith(said)
         assert list(broken) == ["bus/d.mp4"]
         assert "d.mp4" in broken["bus/d.mp4"]
     shards = Shards(tmp_path / "out")
     expected = [item.key for split in ("train", "val") for item in data.items(split) if item.key != "bus/d.mp4"]
     assert [shards.index.key(row) for row in range(len(shards.index))] == expected
     assert list(shards.splits) == ["train", "val"]
+
+
+def test_a_disk_that_is_full_breaks_no_clip(rendered: Path, packed: Path, tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (250_000, limits[1]))  # the third clip of a shard is too much
+    try:
+        with pytest.raises(AvzooError, match=r"out is not finished \(.*File too large.*\): make room"):
+            pack(events(rendered), tmp_path / "out", content="clips", megabytes=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert pack(events(rendered), tmp_path / "out", content="clips", megabytes=1) == {}
+    assert everything(Shards(tmp_path / "out")) == everything(Shards(packed))
+
+
+def test_nor_does_a_full_disk_for_temporary_files(
+    rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(packing, "probe", full)
+    with pytest.raises(AvzooError, match=r"out is not finished \(.*No space left"):
+        pack(events(rendered), tmp_path / "out", content="clips")
+
+
+def test_a_clip_that_goes_while_it_is_packed(own_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = own_clips / "tram" / "a.mp4"
+    probe = packing.probe
+    monkeypatch.setattr(packing, "probe", lambda path: (probe(path), path == gone and path.unlink())[0])
+    broken = pack(Clips(own_clips, preprocess=GAMMATONE, workers=0), tmp_path / "out", content="clips")
+    assert sorted(broken) == ["bus/d.mp4", "tram/a.mp4"]
+    assert "No such file" in broken["tram/a.mp4"]
+    assert len(Shards(tmp_path / "out").index) == 7
 
 
 def test_the_windows_of_a_file_share_its_bytes(own_clips: Path, tmp_path: Path) -> None:
@@ -249,14 +291,16 @@ def test_a_damaged_record_is_named_with_what_to_do(copied: Path) -> None:
     [
         ({"format": 2}, "format 2 of shards, expected 1"),
         ({"index": None}, "is not finished"),
-        (None, "is no JSON"),
+        ("{", "is no JSON"),
+        ("[1]", r"format \[1\] of shards, expected 1"),
     ],
 )
-def test_descriptions_that_cannot_be_used(copied: Path, facts: dict[str, Any] | None, said: str) -> None:
+def test_descriptions_that_cannot_be_used(copied: Path, facts: dict[str, Any] | str, said: str) -> None:
     path = copied / "shards.json"
-    known = json.loads(path.read_text())
-    changed = {key: value for key, value in {**known, **(facts or {})}.items() if value is not None}
-    path.write_text("{" if facts is None else json.dumps(changed))
+    if isinstance(facts, dict):
+        changed = json.loads(path.read_text()) | facts
+        facts = json.dumps({key: value for key, value in changed.items() if value is not None})
+    path.write_text(facts)
     with pytest.raises(AvzooError, match=said):
         Shards(copied)
 
@@ -266,6 +310,19 @@ def test_an_index_that_is_cut_short(copied: Path) -> None:
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(MediaError, match=r"index\.safetensors cannot be read .*: copy it again"):
         Shards(copied)
+
+
+def test_an_index_with_other_labels(copied: Path, remote: Open) -> None:
+    cached = remote().index.path
+    openings: list[tuple[Path, str, Callable[[], Shards]]] = [
+        (copied / cached.name, "copy again", lambda: Shards(copied)),
+        (cached, "delete", remote),
+    ]
+    for path, again, opened in openings:
+        columns = load_file(path)
+        save_file({**columns, "label": columns["label"][::-1].copy()}, path)
+        with pytest.raises(MediaError, match=rf"index\.safetensors is damaged \(sha256\): {again} {path}, or pack"):
+            opened()
 
 
 @pytest.mark.parametrize(
@@ -421,6 +478,41 @@ def test_what_is_gone_or_damaged_there(packed: Path, copied: Path, server: Serve
     path.write_bytes(path.read_bytes().replace(b"mdat", b"tadm"))
     with pytest.raises(MediaError, match=r"train-000003\.tar, record '.*' is damaged \(sha256\): delete .*shard-cache"):
         whole.read(3)
+
+
+def test_a_transfer_that_broke_off_goes_on(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "PAUSE", 0.0)
+    monkeypatch.setattr(storage, "PIECE", 10_000)
+    memory = MemoryFileSystem()
+    memory.put(str(copied), "/far", recursive=True)
+    asked: list[int] = []
+
+    def broken_off(self: Any, source: str, target: str) -> None:
+        content = self.cat_file(source)
+        Path(target).write_bytes(content[: len(content) // 2])
+        raise OSError("the line went dead")
+
+    def part(self: Any, path: str, start: int | None = None, end: int | None = None) -> bytes:
+        if len(asked) == 3 and start:
+            asked.append(0)
+            raise OSError("and again")
+        content = bytes(self.store[self._strip_protocol(path)].getvalue()[start:end])
+        asked.extend([len(content)] * bool(start))
+        return content
+
+    monkeypatch.setattr(MemoryFileSystem, "get_file", broken_off)
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", part)
+    shards = Shards("memory://far", cache=tmp_path / "cache")
+    assert bytes(shards.read(0)["mp4"]) == bytes(Shards(copied).read(0)["mp4"])
+    sizes = [shards.facts["index"]["size"], *shards.facts["shards"].values()][:2]
+    assert sum(asked) == sum(size - size // 2 for size in sizes)  # nothing twice
+    assert max(asked) <= 10_000
+    memory.rm("/far", recursive=True)
+
+
+def test_a_transfer_over_http_may_take_any_time_as_long_as_bytes_come() -> None:
+    limits = storage._system("http://127.0.0.1:9/x", os.getpid()).client_kwargs["timeout"]  # type: ignore[attr-defined]
+    assert (limits.total, limits.sock_connect, limits.sock_read) == (None, 30, 60)
 
 
 def test_processes_share_the_cache(packed: Path, server: Server, remote: Open) -> None:

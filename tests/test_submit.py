@@ -64,6 +64,13 @@ def test_only_75_is_requeued_and_every_status_is_passed_on(
         assert Path("requeued").read_text() == "requeue 12\n"
 
 
+def test_a_setup_that_bash_cannot_read_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["submit", "avsdn-ave", "--setup", "echo 'hi"])
+    assert "--setup is no command that bash can read: " in capsys.readouterr().err
+    assert not list(Path.cwd().iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

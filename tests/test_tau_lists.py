@@ -1,4 +1,4 @@
-"""TAU's text files: lists as they come, their errors, splits that share no place, class orders, submissions."""
+"""TAU's text files: lists as they come, their errors, splits that share no place, submissions."""
 
 from __future__ import annotations
 
@@ -12,17 +12,8 @@ import pytest
 
 from avzoo.data.rendering import write_tau
 from avzoo.data.rendering.scenes import SCENES
-from avzoo.data.tau_lists import (
-    TAU_CLASSES,
-    Line,
-    check_disjoint,
-    describe_missing,
-    map_classes,
-    missing_files,
-    read_list,
-    validation_split,
-    write_submission,
-)
+from avzoo.data.tau_lists import TAU_CLASSES, Line, describe_missing, missing_files, read_list, write_submission
+from avzoo.data.tau_splits import check_disjoint, validation_split
 from avzoo.errors import AnnotationError, AvzooError, ClassMismatchError, DataNotFoundError
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -283,31 +274,6 @@ def test_a_leak_is_named() -> None:
     check_disjoint(train, test[:1], ("the training list", "the test list"))
     with pytest.raises(AvzooError, match="clip 17 is in one"):
         check_disjoint([line("17")], [line("18"), line("17")], ("one", "other"))
-
-
-def test_class_orders_are_mapped_by_name() -> None:
-    to_ours, to_theirs = map_classes(AUTHORS, TAU_CLASSES), map_classes(TAU_CLASSES, AUTHORS)
-    assert to_ours != list(range(10))
-    assert [AUTHORS[index] for index in to_ours] == list(TAU_CLASSES)
-    assert [TAU_CLASSES[index] for index in to_theirs] == list(AUTHORS)
-    scores = list(range(10))
-    there = [scores[index] for index in to_ours]
-    assert [there[index] for index in to_theirs] == scores
-    assert map_classes(TAU_CLASSES, TAU_CLASSES) == list(range(10))
-
-
-@pytest.mark.parametrize(
-    ("theirs", "ours", "message"),
-    [
-        (("bus", "trams"), ("bus", "tram"), r"'tram' stands 0 times in their order, .*; did you mean 'trams'\?"),
-        (("bus", "tram", "park"), ("bus", "tram"), "'park' stands 0 times in our order"),
-        (("bus", "tram", "bus"), ("bus", "tram"), "'bus' stands 2 times in their order"),
-        (("bus",), ("bus", "bus"), "'bus' stands 2 times in our order"),
-    ],
-)
-def test_class_orders_of_other_names_are_refused(theirs: Any, ours: Any, message: str) -> None:
-    with pytest.raises(ClassMismatchError, match=message):
-        map_classes(theirs, ours)
 
 
 # -- a partial download ----------------------------------------------------------------------------------------------

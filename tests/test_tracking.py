@@ -101,6 +101,18 @@ def test_wandb_is_told_everything(fit: list[str], monkeypatch: pytest.MonkeyPatc
     assert summary["best_val_segment_accuracy"] == pytest.approx(best)
 
 
+def test_what_wandb_refuses_is_one_line_and_leaves_nothing(
+    fit: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offlin")
+    with pytest.raises(SystemExit):
+        cli.main([*fit, "--track", "wandb"])
+    said = capsys.readouterr().err
+    assert said.startswith("avzoo: --track wandb: mode: Input should be 'online', 'offline'")
+    assert said.count("\n") == 1
+    assert not [*RUNS.iterdir()]
+
+
 @pytest.mark.usefixtures("own_wandb")
 def test_without_a_login_it_says_what_to_set_and_leaves_nothing(
     fit: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -233,6 +245,34 @@ def test_the_bar_of_a_terminal_is_gone_in_the_end(
     assert shown.rstrip(" ").endswith("\r")
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--monitor", "val_los"],
+        ["--monitor", "vall_loss", "--trainer.num_sanity_val_steps", "0"],
+        [
+            *("--trainer.num_sanity_val_steps", "0", "--trainer.val_check_interval", "2"),
+            *("--trainer.callbacks", '[{"class_path": "EarlyStopping", "init_args": {"monitor": "val_los"}}]'),
+        ],
+    ],
+)
+def test_a_misspelt_monitor_is_said_at_the_first_validation(
+    given: list[str], fit: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([*fit, *given])
+    assert end.value.code == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("avzoo: no validation measures 'val")
+    assert said.endswith("; did you mean 'val_loss'? (val_loss, val_segment_accuracy)")
+    assert [*RUNS.iterdir()] == [] or "--trainer.num_sanity_val_steps" in given
+
+
+def test_what_training_measures_can_be_monitored(fit: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main([*fit, "--monitor", "train_loss", "--trainer.max_epochs", "1"])
+    assert "best train_loss" in capsys.readouterr().out
+
+
 def test_early_stopping_says_why(fit: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = yaml.safe_load(Path(RECIPE).read_text())
     recipe["trainer"]["callbacks"].append(
@@ -258,6 +298,13 @@ def test_the_best_few_are_kept_under_their_own_names(fit: list[str]) -> None:
     assert sorted(named.values()) == sorted(accuracies)[-2:]
     best = torch.load(folder / "best.ckpt", weights_only=True)["epoch"] + 1
     assert f"epoch-{best}-{max(accuracies):.4f}" in kept
+
+
+def test_an_epoch_that_is_done_again_leaves_one_of_the_best(fit: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(monkeypatch, [*fit, "--keep_best", "3"], STEPS + 1)  # the last checkpoint is ahead of the validation
+    cli.main([*fit, "--keep_best", "3"])
+    kept = [path.stem.split("-")[1] for path in (RUNS / "version_0" / "checkpoints").glob("epoch-*")]
+    assert sorted(kept) == ["1", "2", "3"]
 
 
 def test_both_kinds_of_best_have_states_of_their_own(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 
 from avzoo import cli, registry
 from avzoo.errors import DataNotFoundError
 from avzoo.train import runs
-from avzoo.train.recipe import complete
+from avzoo.train.recipe import complete, read_recipe
 
 AVEMIX = ["--config", str(registry.asset("recipes/avsdn-avemix.yaml"))]
 SMALL = ["--trainer.max_epochs", "1", "--data.workers", "0", "--model.hidden_dim", "8"]
@@ -60,8 +62,17 @@ def test_a_recipe_of_the_package_is_found_by_either_option(
     word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = str(registry.asset("recipes/avsdn-ave.yaml"))
-    assert complete(["fit", word, "recipes/avsdn-ave.yaml"]) == ["fit", "--config", found]
+    found = ["fit", "--config", str(registry.asset("recipes/avsdn-ave.yaml"))]
+    Path("avsdn-ave").mkdir()  # which is no recipe
+    assert complete(["fit", word, "recipes/avsdn-ave.yaml"]) == complete(["fit", word, "avsdn-ave"]) == found
+
+
+@pytest.mark.parametrize("given", [["--init_from", "avsdn-avemix"], ["--init_from=[avsdn-avemix]"]])
+def test_one_name_to_start_from_is_a_list_of_one(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["fit", *AVEMIX, *given, "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["init_from"] == ["avsdn-avemix"]
+    assert read_recipe("init_from: avsdn-avemix") == {"init_from": ["avsdn-avemix"]}
 
 
 def test_a_checkpoint_without_a_recipe_is_told_so(tmp_path: Path) -> None:
@@ -72,6 +83,73 @@ def test_a_checkpoint_without_a_recipe_is_told_so(tmp_path: Path) -> None:
         complete(["test", "--ckpt_path", str(tmp_path / "other.ckpt")])
 
 
+def said_by(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a refusal is."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_random_weights_are_not_measured(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--ckpt_path FILE is missing" in said_by([command, *AVEMIX], capsys)
+
+
+def test_a_checkpoint_is_of_the_recipes_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "some.ckpt"
+    numbers = yaml.safe_load(registry.asset("recipes/avsdn-avemix.yaml").read_text())["preprocess"]
+    for model, size, said in (
+        ("SegmentMLP", 224, f"{path} is a SegmentMLP, the recipe's model is AVSDN"),
+        ("AVSDN", 200, f"{path} was trained with preprocess.size=200, the recipe has 224"),
+    ):
+        torch.save({"avzoo_model": model, "hyper_parameters": {"preprocess": {**numbers, "size": size}}}, path)
+        assert said in said_by(["test", *AVEMIX, "--ckpt_path", str(path)], capsys)
+    path.write_bytes(path.read_bytes()[:200])
+    assert f"{path} is no checkpoint" in said_by(["test", *AVEMIX, "--ckpt_path", str(path)], capsys)
+
+
+@pytest.mark.usefixtures("cheap_backbones")
+def test_data_of_another_task_are_refused_before_their_features_are_extracted(
+    rendered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = ["--config", "joint-scalogram-scenemix", "--data", "AVE", "--data.root", str(rendered)]
+    said = said_by(["fit", *recipe, "--data.workers", "0"], capsys)
+    assert "JointScalogramNet is a model of scenes, AVE is data of events" in said
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "is data.root of "),
+        (["--data.batch_size", "0"], "batch_size=0: both must be at least 1"),
+        (
+            ["--data.root", "{rendered}", "--trainer.callbacks", "FineTune", "--trainer.callbacks.lr_rest", "-1"],
+            "lr_rest=-1: expected a rate",
+        ),
+        (
+            ["--data.root", "{rendered}", "--trainer.accelerator", "gpuu"],
+            "trainer: You selected an invalid accelerator",
+        ),
+        (["--data.root", "{rendered}", "--trainer.devices", "x"], "trainer: `devices`"),
+    ],
+)
+def test_what_a_class_refuses_is_one_line(
+    arguments: list[str],
+    said: str,
+    rendered: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert said in said_by(["fit", *AVEMIX, *(word.format(rendered=rendered) for word in arguments)], capsys)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -80,6 +158,10 @@ def test_a_checkpoint_without_a_recipe_is_told_so(tmp_path: Path) -> None:
         (["--model.preprocess.fps", "2"], "top-level `preprocess`"),
         (["--data.preprocess", "{}"], "top-level `preprocess`"),
         (["--data.seed", "1"], "`seed_everything`"),
+        (["--model", '{"class_path": "AVSDN", "init_args": {"classes": ["a"]}}'], "comes from the data"),
+        (['--data={"class_path": "AVE", "seed": 9}'], "`seed_everything`"),
+        (["--model.init_args", '{"classes": ["a"]}'], "comes from the data"),
+        (["--model.classes+", "a"], "comes from the data"),
     ],
 )
 def test_what_is_linked_is_not_set_by_hand(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,10 +170,14 @@ def test_what_is_linked_is_not_set_by_hand(arguments: list[str], said: str, caps
     assert said in capsys.readouterr().err
 
 
-def test_nor_in_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "mine.yaml").write_text("model: {name: AVSDN}\ndata: {name: AVE, root: x, seed: 3}\n")
+@pytest.mark.parametrize(
+    "recipe",
+    ["model: {name: AVSDN}\ndata: {name: AVE, root: x, seed: 3}", "data: {seed: 9}", "data: {init_args: {seed: 9}}"],
+)
+def test_nor_in_a_recipe(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.yaml").write_text(recipe)
     with pytest.raises(SystemExit):
-        cli.main(["fit", "--config", str(tmp_path / "mine.yaml")])
+        cli.main(["fit", *AVEMIX, "--config", str(tmp_path / "mine.yaml")])
     assert "mine.yaml: data.seed cannot be set by hand: set the top-level `seed_everything`" in capsys.readouterr().err
 
 

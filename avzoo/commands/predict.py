@@ -95,11 +95,11 @@ def run(options: argparse.Namespace) -> None:
     from avzoo.explaining import Explanation
     from avzoo.parts import Answers, Part, as_json
 
-    if options.part and not options.out:
+    if options.part is not None and not options.out:
         raise AvzooError("--part needs --out FOLDER for its answers (`avzoo merge` joins them)")
     if options.out and (options.submission or options.json):
         raise AvzooError("--out writes JSON objects to a folder: leave --json and --submission out")
-    part = Part.parse(options.part or "1/1")
+    part = Part.parse("1/1" if options.part is None else options.part)
     files = [file for file in inference.find_videos(options.video, options.modality) if part.has(file.as_posix())]
     pictures = _pictures(files, options.plot)
     model = hub.load_ref(registry.parse_ref(options.model, paths=True), device=options.device)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from avzoo import registry
-from avzoo.errors import UnknownModelError, did_you_mean
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +17,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print it."""
-    known = sorted(file.stem for file in registry.asset("recipes").glob("*.yaml"))
-    if options.name not in known:
-        raise UnknownModelError(
-            f"there is no recipe {options.name!r}{did_you_mean(options.name, known)}; there are {', '.join(known)}"
-        )
-    print(registry.asset(f"recipes/{options.name}.yaml").read_text(encoding="utf-8"), end="")
+    print(registry.find_recipe(options.name).read_text(encoding="utf-8"), end="")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avzoo import registry
-from avzoo.errors import AvzooError, DataNotFoundError, did_you_mean
+from avzoo.errors import AvzooError
 from avzoo.files import whole
 from avzoo.train.signals import AGAIN
 
@@ -111,13 +111,17 @@ def job(options: argparse.Namespace, config: str) -> str:
     """The file for `sbatch`.
 
     Raises:
-        AvzooError: If a number or the time cannot be, or an option belongs on the other side of `--`.
+        AvzooError: If a number, the time or the setup cannot be, or an option belongs on the other side of `--`.
     """
     for option in ("nodes", "gpus", "cpus", "cores", "signal_before"):
         if (value := getattr(options, option)) is not None and value < 1:
             raise AvzooError(f"--{option.replace('_', '-')} {value}: at least 1 is needed")
     if options.signal_before >= seconds(options.time):
         raise AvzooError(f"--signal-before {options.signal_before} leaves nothing of --time {options.time}")
+    if options.setup and shutil.which("bash"):
+        done = subprocess.run(["bash", "-n"], input=options.setup, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise AvzooError(f"--setup is no command that bash can read: {' '.join(done.stderr.split())}")
     for word in options.fit:
         if word.partition("=")[0] in ("--config", "--trainer.num_nodes", "--trainer.devices", "--trainer.accelerator"):
             raise AvzooError(f"{word} behind `--`: RECIPE, --nodes, --gpus and --cpus before it say that")
@@ -173,13 +177,7 @@ def _config(given: str) -> str:
     """A recipe as `avzoo fit --config` takes it."""
     if Path(given).is_file():
         return given
-    known = sorted(file.stem for file in registry.asset("recipes").glob("*.yaml"))
-    name = given.removeprefix("recipes/").removesuffix(".yaml")
-    if name not in known:
-        raise DataNotFoundError(
-            f"there is no recipe {given!r}{did_you_mean(name, known)} (a file, or one of the package)"
-        )
-    return f"recipes/{name}.yaml"
+    return f"recipes/{registry.find_recipe(given).name}"
 
 
 def _check(fit: list[str]) -> None:

@@ -16,23 +16,19 @@ dataset of this layout is read alike, whatever its classes.
 from __future__ import annotations
 
 import functools
-import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import h5py
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
-from avzoo.data.base import BACKGROUND, Item, Split
+from avzoo.data.ave_features import count_noisy, read_features, read_order
+from avzoo.data.ave_lists import Line, read_annotations, read_lines, with_unique_keys
+from avzoo.data.base import BACKGROUND, SPLITS, Item, Split
 from avzoo.data.events import EventDataModule, EventSet, segment_labels
-from avzoo.errors import AnnotationError, AvzooError, ClassMismatchError, DataNotFoundError, did_you_mean
+from avzoo.errors import AnnotationError, AvzooError, ClassMismatchError, did_you_mean
 from avzoo.preprocess import Batch
 
 # The official order: that of first appearance in AVE's Annotations.txt. Never join or split names by commas.
@@ -42,7 +38,6 @@ AVE_CLASSES = (
     "Shofar", "Motorcycle", "Acoustic guitar", "Train horn", "Clock", "Banjo", "Goat", "Baby cry, infant cry",
     "Bus", "Chainsaw", "Cat", "Horse", "Toilet flush", "Rodents, rats, mice", "Accordion", "Mandolin",
 )  # fmt: skip
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 class AVE(EventDataModule):
@@ -112,7 +107,7 @@ class AVE(EventDataModule):
         return own + [replace(item, key=f"{self.extra.name}/{item.key}") for item in more]
 
     def load(self, split: Split) -> Dataset[Batch]:
-        """The features and labels of a split in memory, from the cache or from the authors' files."""
+        """A split as a dataset, from the cache or from the authors' files."""
         if self.features is None:
             return super().load(split)
         if self._table.unannotated:
@@ -121,14 +116,14 @@ class AVE(EventDataModule):
                 f" have ({len(self._table.unannotated)} such lines in the lists)"
             )
         table, keep_maps = self._table, self.maps == "keep"
-        read = functools.partial(_read_features, segments=self.preprocess.segments)
+        read = functools.partial(read_features, segments=self.preprocess.segments)
         rows, clips, items = table.rows[split], len(table.items), self.items(split)
         audio = read(self.features / "audio_feature.h5", rows, clips=clips)
         visual = read(self.features / "visual_feature.h5", rows, clips=clips, keep_maps=keep_maps)
         label = torch.stack([segment_labels(item, self.classes, self.preprocess) for item in items])
         ids = [item.id for item in items]
         if self.noisy and split == "train":
-            clips = _count_noisy(self.features / "labels_noisy.h5")
+            clips = count_noisy(self.features / "labels_noisy.h5")
             heard = read(self.features / "audio_feature_noisy.h5", range(clips), clips=clips)
             seen = read(self.features / "visual_feature_noisy.h5", range(clips), clips=clips, keep_maps=keep_maps)
             audio, visual = torch.cat([audio, heard]), torch.cat([visual, seen])
@@ -150,9 +145,13 @@ class AVE(EventDataModule):
         if self.features is None:
             super().extract(splits)
 
+    def provide(self) -> None:
+        """See to it that the files are there, before the first of them is read; those of AVE are."""
+
     @functools.cached_property
-    def _annotations(self) -> list[_Line]:
-        return _read_lines(self.root / "Annotations.txt", self.preprocess.seconds)
+    def _annotations(self) -> list[Line]:
+        self.provide()
+        return read_lines(self.root / "Annotations.txt", self.preprocess.seconds)
 
     @functools.cached_property
     def _classes(self) -> list[str]:
@@ -182,186 +181,21 @@ class AVE(EventDataModule):
                 path = self.root / f"{split}_order.h5"
                 if self.features is not None and not path.exists():
                     path = self.features / path.name
-                rows[split] = _read_order(path, len(items))
-            return _Table(_with_unique_keys(items), rows, unannotated)
+                rows[split] = read_order(path, len(items))
+            return _Table(with_unique_keys(items), rows, unannotated)
         known = {item: row for row, item in enumerate(items)}
         for split in SPLITS:
             rows[split] = []
-            for where, item in _read_lines(self.root / f"{split}Set.txt", self.preprocess.seconds, self._classes):
+            for where, item in read_lines(self.root / f"{split}Set.txt", self.preprocess.seconds, self._classes):
                 row = known.setdefault(item, len(items))
                 if row == len(items):
                     items.append(item)
                     unannotated.append(where)
                 rows[split].append(row)
-        return _Table(_with_unique_keys(items), rows, unannotated)
-
-
-class _Line(NamedTuple):
-    where: str  # file:line
-    item: Item
+        return _Table(with_unique_keys(items), rows, unannotated)
 
 
 class _Table(NamedTuple):
     items: list[Item]  # the lines of Annotations.txt, then those that only the lists have
     rows: dict[Split, list[int]]
     unannotated: list[str]  # file:line of those that only the lists have
-
-
-def read_annotations(path: Path, *, seconds: float = 10.0, classes: Sequence[str] | None = None) -> list[Item]:
-    r"""Read lines `Category&VideoID&Quality&StartTime&EndTime`, with or without that header: one item a line.
-
-    The videos are expected at `AVE/<VideoID>.mp4` beside the file.
-
-    Args:
-        path: `Annotations.txt` or a split list such as `trainSet.txt`.
-        seconds: Length of the clips, s.
-        classes: If given, a category that is not among them is an error.
-
-    Raises:
-        DataNotFoundError: If there is no such file.
-        AnnotationError: If a line cannot be read, ends before it starts, leaves the clip, names an unknown class or
-            stands there twice; with file and line.
-
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "Annotations.txt"
-    >>> _ = path.write_text("Violin, fiddle&a-b&good&2&10\nFlute&c&good&0&0\nFlute&a-b&good&0&4\n")
-    >>> [(item.key, item.label, item.start, item.end) for item in read_annotations(path)]
-    [('a-b#0', 'Violin, fiddle', 2.0, 10.0), ('c', 'Flute', 0.0, 0.0), ('a-b#2', 'Flute', 0.0, 4.0)]
-    """
-    return _with_unique_keys([line.item for line in _read_lines(Path(path), seconds, classes)])
-
-
-def _read_lines(path: Path, seconds: float, classes: Sequence[str] | None = None) -> list[_Line]:
-    try:
-        text = path.read_text("utf-8-sig")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise DataNotFoundError(
-            f"{path}: there is no such file; a dataset in AVE's layout has Annotations.txt, trainSet.txt, valSet.txt,"
-            " testSet.txt (or *_order.h5 with splits='orders') and the videos in AVE/"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path}: not a text file in UTF-8 ({error})") from error
-    lines: list[_Line] = []
-    first: dict[Item, str] = {}
-    for number, line in enumerate(text.split("\n"), 1):
-        fields = [field.strip() for field in line.split("&")]
-        is_header = number == 1 and len(fields) == 5 and all(_number(field) is None for field in fields[3:])
-        if is_header or not line.strip():
-            continue
-        where = f"{path}:{number}"
-        item = _parse(fields, where, path.parent, seconds, classes)
-        if item in first:
-            raise AnnotationError(f"{where}: the same line as {first[item]}; delete one of the two: {line.strip()!r}")
-        first[item] = where
-        lines.append(_Line(where, item))
-    if not lines:
-        raise AnnotationError(f"{path}: no lines; expected Category&VideoID&Quality&StartTime&EndTime on each")
-    return lines
-
-
-def _parse(fields: list[str], where: str, folder: Path, seconds: float, classes: Sequence[str] | None) -> Item:
-    form = "expected Category&VideoID&Quality&StartTime&EndTime, times in seconds"
-    if len(fields) != 5:
-        raise AnnotationError(f"{where}: {len(fields)} fields between '&', {form}: {'&'.join(fields)!r}")
-    label, id_, _, *times = fields
-    start, end = (_number(field) for field in times)
-    if start is None or end is None:
-        raise AnnotationError(f"{where}: from {times[0]!r} to {times[1]!r} are not two numbers, {form}")
-    if not label or not id_ or "/" in id_ or "\\" in id_:
-        raise AnnotationError(f"{where}: category {label!r} of video {id_!r}, {form}; an id names a file in AVE/")
-    if end < start:
-        raise AnnotationError(f"{where}: the event ends at {end:g} s, before it starts at {start:g} s")
-    if start < 0 or end > seconds:
-        raise AnnotationError(f"{where}: the event from {start:g} to {end:g} s is outside the clip, 0 to {seconds:g} s")
-    if classes is not None and label not in classes:
-        raise AnnotationError(
-            f"{where}: unknown class {label!r}{did_you_mean(label, classes)}; the classes are {list(classes)}"
-        )
-    return Item(id_, id_, folder / "AVE" / f"{id_}.mp4", label, start, end)
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _with_unique_keys(items: list[Item]) -> list[Item]:
-    lines = Counter(item.id for item in items)
-    return [replace(item, key=f"{item.id}#{row}") if lines[item.id] > 1 else item for row, item in enumerate(items)]
-
-
-@contextmanager
-def _dataset(path: Path) -> Iterator[h5py.Dataset]:
-    """The one dataset of an HDF5 file; its name differs between the authors' files."""
-    if not path.is_file():
-        raise DataNotFoundError(f"{path}: there is no such file; it comes with the code of the AVE authors")
-    try:
-        file = h5py.File(path)
-    except OSError as error:
-        raise DataNotFoundError(f"{path}: not a whole HDF5 file, get it again ({error})") from error
-    with file:
-        found = [node for node in file.values() if isinstance(node, h5py.Dataset)]
-        if len(found) != 1:
-            raise AvzooError(f"{path}: holds {list(file)}, expected exactly one dataset")
-        yield found[0]
-
-
-def _read_order(path: Path, lines: int) -> list[int]:
-    with _dataset(path) as data:
-        order = [int(row) for row in data[:].ravel()]
-    for row in order:
-        if not 0 <= row < lines:
-            raise AnnotationError(
-                f"{path}: line {row} (from 0) of Annotations.txt, which has {lines}; are they a pair?"
-            )
-    return order
-
-
-def _count_noisy(path: Path) -> int:
-    """How many videos the noisy set has; its labels are one-hot, `[videos, 29]`, the background last."""
-    with _dataset(path) as data:
-        labels = torch.from_numpy(data[:])
-    if not bool((labels.argmax(-1) == labels.shape[-1] - 1).all()):
-        raise AnnotationError(f"{path}: some of these videos have an event, expected the background (last) throughout")
-    return len(labels)
-
-
-def _read_features(path: Path, rows: Sequence[int], *, clips: int, segments: int, keep_maps: bool = False) -> Tensor:
-    """Some rows of a feature file, float32 `[rows, segments, features]`; at most 128 of its rows are read at once.
-
-    Maps `[clips, segments, height, width, features]` are pooled, or kept as `[rows, segments, regions, features]`.
-    """
-    with _dataset(path) as data:
-        has_maps = data.ndim == 5 and data.shape[2] == data.shape[3]
-        if data.shape[:2] != (clips, segments) or not (has_maps or (data.ndim == 3 and not keep_maps)):
-            raise AvzooError(
-                f"{path}: shape {data.shape}, expected [{clips}, {segments}, 7, 7, 512] (channels last)"
-                + ("" if keep_maps else f" or [{clips}, {segments}, features]")
-            )
-        regions = [data.shape[2] * data.shape[3]] if keep_maps else []
-        found = torch.empty(len(rows), segments, *regions, data.shape[-1])
-        for positions in _runs(rows, data.chunks):
-            wanted = torch.tensor([rows[position] for position in positions])
-            first, last = int(wanted[0]), int(wanted[-1])
-            part = torch.from_numpy(data.astype("float32")[first : last + 1])[wanted - first]
-            if has_maps:
-                part = part.flatten(2, 3) if keep_maps else part.mean((2, 3))
-            found[positions] = part
-        return found
-
-
-def _runs(rows: Sequence[int], chunks: tuple[int, ...] | None) -> Iterator[list[int]]:
-    """Positions in `rows`, each group of them one read: neighbours, or what lies in one chunk of the file."""
-    ordered = enumerate(sorted(range(len(rows)), key=rows.__getitem__))
-
-    def run(numbered: tuple[int, int]) -> tuple[int, int]:
-        number, position = numbered
-        if chunks is None:
-            return number // 32, rows[position] - number  # constant while the rows follow one another
-        return rows[position] // min(chunks[0], 128), 0
-
-    for _, group in groupby(ordered, run):
-        yield [position for _, position in group]

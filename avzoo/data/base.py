@@ -1,20 +1,17 @@
 """What every dataset shares: items, the extraction of their features, and loaders.
 
 A dataset writes `items(split)` and `classes`. What a label means is in `events.py` (one for every segment) and
-`scenes.py` (one for a clip); all randomness of an epoch lives in their batch samplers, seeded by seed and epoch.
+`scenes.py` (one for a clip), how batches reach a process in `loading.py`.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, get_args
 
 import lightning as L
 import torch
@@ -22,12 +19,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from avzoo.augment import augment
-from avzoo.data.features import FeatureCache, Source, extract
-from avzoo.errors import AvzooError, MediaError, named
+from avzoo.data.column import Column
+from avzoo.data.features import FeatureCache, Modality, Source, extract
+from avzoo.data.loading import Loader, ShareSet, shares
+from avzoo.errors import AvzooError, MediaError
 from avzoo.parts import Part
 from avzoo.preprocess import Batch, Preprocess
 
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+}
 Task = Literal["scenes", "events"]
 BACKGROUND = "background"
 
@@ -60,78 +65,6 @@ class Item:
         return Source(self.id, self.path, self.audio)
 
 
-class Share(NamedTuple):
-    """What one process takes of a batch.
-
-    Attributes:
-        rows: What indexes the dataset; one row where the share is none.
-        weight: See `Batch`.
-    """
-
-    rows: Any
-    weight: float
-
-
-class Shares(Sampler[Share]):
-    """The share that one of several processes takes of every batch; together they take each row once.
-
-    Args:
-        batches: The batches of all processes together.
-        rank: Which process.
-        world: How many there are.
-        position: How many batches of the epoch are done when it begins, asked for then.
-
-    >>> [share.rows for share in Shares([[0, 1, 2], [3]], rank=1, world=2)], Shares([[3]], rank=0, world=2).take([3])
-    ([[1, 2], [3]], Share(rows=[3], weight=0.0))
-    """
-
-    def __init__(self, batches: Any, *, rank: int = 0, world: int = 1, position: Callable[[], int] = lambda: 0) -> None:
-        self.batches, self.rank, self.world, self.position = batches, rank, world, position
-        self.streams = getattr(batches, "streams", 1)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that is drawn next."""
-        self.batches.set_epoch(epoch)
-
-    def __iter__(self) -> Iterator[Share]:
-        for rows in islice(self.batches, self.position(), None):
-            yield self.take(rows)
-
-    def take(self, rows: Any) -> Share:
-        """This process's share: a contiguous one of every stream that the batch joins."""
-        if self.world == 1:
-            return Share(rows, 1.0)
-        whole = len(rows) // self.streams
-        first, last = whole * self.rank // self.world, whole * (self.rank + 1) // self.world
-        weight = (last - first) * self.world / whole
-        if first == last:
-            first, last = 0, 1
-        parts = [rows[start + first : start + last] for start in range(0, len(rows), whole)]
-        return Share(torch.cat(parts) if self.streams > 1 else parts[0], weight)
-
-
-def shares(batches: Any, trainer: L.Trainer | None, *, training: bool) -> Shares:
-    """What this process of a training takes of every batch, in training from where its epoch was left."""
-    if trainer is None:
-        return Shares(batches)
-    done = trainer.fit_loop.epoch_loop.batch_progress.current
-    position = (lambda: done.ready) if training else (lambda: 0)
-    return Shares(batches, rank=trainer.global_rank, world=trainer.world_size, position=position)
-
-
-class ShareSet(Dataset[Batch]):
-    """A dataset that is indexed by a whole batch, indexed by shares."""
-
-    def __init__(self, whole: Dataset[Batch]) -> None:
-        self.whole = whole
-
-    def __getitem__(self, share: Share) -> Batch:
-        return self.whole[share.rows]._replace(weight=share.weight)
-
-
 def evenly(category: Tensor, generator: torch.Generator) -> Tensor:
     """As many items as there are in random order, every category equally often (as far as that divides).
 
@@ -154,39 +87,22 @@ def evenly(category: Tensor, generator: torch.Generator) -> Tensor:
     return drawn[torch.randperm(len(drawn), generator=generator)[: len(category)]]
 
 
-class Loader(DataLoader[Any]):
-    """A loader whose processes change nothing: neither where an epoch goes on nor the random numbers of this one.
-
-    A cluster sends SIGTERM to them as well; they go on until this process, which saves first, ends them.
+def commonest_event(label: Tensor, classes: int) -> Tensor:
+    """The class of each row, int64 `[rows]`: that of its events that has most segments, the background without any.
 
     Args:
-        batches: What is indexed by a share.
-        options: As of `DataLoader`.
+        label: Int64 `[rows, segments]`, or `[rows]`, which it is then.
+        classes: How many there are, the background, which is the last, among them.
+
+    >>> commonest_event(torch.tensor([[0, 2, 1, 1], [2, 2, 2, 0], [2, 2, 2, 2]]), 3).tolist()
+    [1, 0, 2]
     """
-
-    def __init__(self, batches: Dataset[Any], **options: Any) -> None:
-        super().__init__(batches, generator=torch.Generator(), worker_init_fn=_obey_parent, **options)
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        torch.empty((), dtype=torch.int64).random_()  # as a loader does that has no generator and no processes
-        return self._begin()
-
-    def _begin(self) -> Iterator[Any]:
-        """With the first batch, not before: only then a trainer that goes on knows its place."""
-        yield from super().__iter__()
-
-
-def _obey_parent(number: int) -> None:  # noqa: ARG001 - of the process, torch's
-    """Let SIGTERM end this process only if the parent sends it; no handler of Python's can tell."""
-    if hasattr(signal, "sigwaitinfo"):  # Linux
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_await_parent, daemon=True).start()
-
-
-def _await_parent() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)
+    if label.ndim == 1:
+        return label
+    counts = torch.zeros(len(label), classes, dtype=torch.int16, device=label.device)  # of millions of rows, maybe
+    counts.scatter_add_(1, label, torch.ones_like(counts[:1, :1]).expand(label.shape))
+    counts[:, -1] = 0  # so that it is the largest only where all are 0
+    return torch.where(counts.any(1), counts.argmax(1), classes - 1)
 
 
 class AVDataModule(L.LightningDataModule, ABC):
@@ -255,7 +171,7 @@ class AVDataModule(L.LightningDataModule, ABC):
     @property
     def available(self) -> tuple[Split, ...]:
         """The splits that there are."""
-        return ("train", "val", "test")
+        return SPLITS
 
     @abstractmethod
     def dataset(self, split: Split, items: Sequence[Item]) -> Dataset[Batch]:
@@ -268,6 +184,11 @@ class AVDataModule(L.LightningDataModule, ABC):
     def cached_views(self, split: Split) -> int:
         """How many views of a split's pictures are kept in the cache."""
         return self.views if split == "train" and self.preprocess.visual_kind != "image" else 1
+
+    def column(self, split: Split, modality: Modality, sources: Sequence[Source]) -> Column:
+        """A modality of a split's clips; in memory where that is less than `IN_MEMORY`."""
+        views = self.cached_views(split) if modality == "visual" else 1
+        return Column(functools.partial(_read, self.cache, sources, modality), len(sources), views)
 
     def load(self, split: Split) -> Dataset[Batch]:
         """A split, extracted already, as a dataset."""
@@ -286,8 +207,7 @@ class AVDataModule(L.LightningDataModule, ABC):
     def prepare_data(self) -> None:
         """Extract the features that the coming stage needs and that are not cached yet."""
         stage = self.trainer.state.fn if self.trainer is not None else None
-        splits: dict[str | None, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
-        self.extract(splits.get(stage, ("train", "val", "test")))
+        self.extract(SPLITS_OF_STAGE.get(stage, SPLITS))
 
     def extract(self, splits: Sequence[Split]) -> None:
         """Extract whatever is missing; one broken clip never stops the rest.
@@ -317,7 +237,7 @@ class AVDataModule(L.LightningDataModule, ABC):
         """
         if not broken:
             return
-        listing = "".join(f"\n  {named(id_, reason)}" for id_, reason in sorted(broken.items()))
+        listing = "".join(f"\n  {_named(id_, reason)}" for id_, reason in sorted(broken.items()))
         message = f"{len(broken)} of {clips} clips could not be read:{listing}"
         if self.on_missing == "error":
             raise MediaError(f"{message}\nThe others are done. `data.on_missing: skip` goes on without these.")
@@ -325,8 +245,7 @@ class AVDataModule(L.LightningDataModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Bring the splits of a stage into memory."""
-        wanted: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
-        for split in wanted.get(stage, ()):
+        for split in SPLITS_OF_STAGE.get(stage, ()):
             if split not in self.sets:
                 self.sets[split] = self.load(split)
 
@@ -353,3 +272,19 @@ class AVDataModule(L.LightningDataModule, ABC):
             return batch
         images = augment(batch.visual.flatten(0, 2), batch.seeds.flatten())
         return batch._replace(visual=images.view(batch.visual.shape), seeds=None)
+
+
+def _read(
+    cache: FeatureCache, sources: Sequence[Source], modality: Modality, clip: int, view: int, segments: slice
+) -> Tensor:
+    """What `Column` asks for; a process that reads batches ahead gets a copy."""
+    return cache.read(sources[clip], modality, view, segments)
+
+
+def _named(name: str, message: str) -> str:
+    """A message that says once what it is about.
+
+    >>> _named("a.mp4", "is empty"), _named("a.mp4", "clips/a.mp4: is empty")
+    ('a.mp4: is empty', 'clips/a.mp4: is empty')
+    """
+    return message if f"{name}: " in message else f"{name}: {message}"

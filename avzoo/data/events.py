@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
-from avzoo.data.base import AVDataModule, Item, Split, evenly
+from avzoo.data.base import AVDataModule, Item, Split, commonest_event, evenly
 from avzoo.data.column import Column
+from avzoo.data.loading import EpochSampler
 from avzoo.preprocess import Batch, Preprocess
 
 
@@ -38,6 +39,7 @@ Draw = Sequence[Row]
 def segment_labels(item: Item, classes: Sequence[str], preprocess: Preprocess) -> Tensor:
     """The class of every segment, int64 `[segments]`: the item's where its event covers the segment's middle.
 
+    >>> from pathlib import Path
     >>> p = Preprocess(audio_backbone="vggish", visual_backbone="tf_efficientnet_lite0")
     >>> segment_labels(Item("a", "a", Path("a.mp4"), "drone", 2, 4), ["drone", "background"], p).tolist()
     [1, 1, 0, 0, 1, 1, 1, 1, 1, 1]
@@ -76,9 +78,8 @@ class EventSet(Dataset[Batch]):
 
     @property
     def category(self) -> Tensor:
-        """The class of each item's event, int64 `[items]`; the background where there is none."""
-        events = torch.where(self.label == self.background, -1, self.label).amax(1)
-        return torch.where(events < 0, self.background, events)
+        """The class of each item, int64 `[items]`, see `commonest_event`."""
+        return commonest_event(self.label, self.background + 1)
 
     def __getitem__(self, draw: Draw) -> Batch:
         items, views, pictures, sounds, backwards = (torch.tensor(column) for column in zip(*draw, strict=True))
@@ -104,10 +105,8 @@ def _like(mask: Tensor, x: Tensor) -> Tensor:
     return mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))
 
 
-class EventBatches(Sampler[Draw]):
+class EventBatches(EpochSampler):
     """Batches of rows: shuffled and varied in training, in order and as they are otherwise.
-
-    Epoch `e` is the same whatever happened before it: all that is random comes from `(seed, e)`.
 
     Args:
         items: How many there are.
@@ -134,26 +133,21 @@ class EventBatches(Sampler[Draw]):
         reverse: float = 0.0,
         seed: int = 0,
     ) -> None:
-        self.items, self.batch_size, self.shuffle, self.views, self.seed = items, batch_size, shuffle, views, seed
+        super().__init__(seed)
+        self.items, self.batch_size, self.shuffle, self.views = items, batch_size, shuffle, views
         self.category, self.balanced, self.swap, self.reverse = category, balanced, swap, reverse
-        self.epoch = 0
 
     def __len__(self) -> int:
         return -(-self.items // self.batch_size)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that is drawn next; Lightning calls it, also when it resumes."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[Draw]:
-        columns = self._varied() if self.shuffle else (torch.arange(self.items),)
-        self.epoch += 1
+    def draw(self, epoch: int) -> Iterator[Draw]:
+        """The batches of an epoch."""
+        columns = self._varied(self.generator(epoch)) if self.shuffle else (torch.arange(self.items),)
         for start in range(0, self.items, self.batch_size):
             rows = zip(*(column[start : start + self.batch_size].tolist() for column in columns), strict=True)
             yield [Row(*row) for row in rows]
 
-    def _varied(self) -> tuple[Tensor, ...]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+    def _varied(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         if self.balanced and self.category is not None:
             order = evenly(self.category, generator)
         else:
@@ -177,7 +171,7 @@ class EventBatches(Sampler[Draw]):
 
 
 class EventDataModule(AVDataModule):
-    """Clips with an event in them, all of whose features are held in memory.
+    """Clips with an event in them.
 
     Args:
         swap: Share of the training clips that, in the seconds of their event, show the pictures of another clip's event
@@ -202,15 +196,12 @@ class EventDataModule(AVDataModule):
         self.swap, self.reverse = swap, reverse
 
     def dataset(self, split: Split, items: Sequence[Item]) -> EventSet:
-        """The features and labels of some items in memory."""
-        views = self.cached_views(split)
+        """Some items as a dataset, see `column`."""
         sources = list(dict.fromkeys(item.source for item in items))
         position = {source: index for index, source in enumerate(sources)}
         return EventSet(
-            torch.stack([self.cache.read(source, "audio") for source in sources]),
-            torch.stack(
-                [torch.stack([self.cache.read(source, "visual", v) for v in range(views)]) for source in sources]
-            ),
+            self.column(split, "audio", sources),
+            self.column(split, "visual", sources),
             torch.tensor([position[item.source] for item in items]),
             torch.stack([segment_labels(item, self.classes, self.preprocess) for item in items]),
             [item.id for item in items],

@@ -18,6 +18,7 @@ import functools
 import hashlib
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -29,14 +30,14 @@ from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
 
 from avzoo.augment import AUGMENT_VERSION, view_seeds
 from avzoo.clip import Clip
 from avzoo.errors import AvzooError
-from avzoo.files import cache_folder, leftovers, whole
+from avzoo.files import FULL, cache_folder, leftovers, whole
 from avzoo.preprocess import Preprocess, Preprocessor, read_window
 
 Modality = Literal["audio", "visual"]
@@ -141,7 +142,7 @@ class FeatureCache:
                 features = preprocessor.visual(clip, seeds)
             with whole(self.path(source, modality, view)) as unfinished:
                 stamp = {"stamp": self._stamp(source, modality)}
-                save_file({"features": features.cpu().contiguous()}, unfinished, stamp)
+                unfinished.write_bytes(save({"features": features.cpu().contiguous()}, stamp))
 
     def _stamp(self, source: Source, modality: Modality) -> str:
         files = [source.path, *([source.audio] if source.audio else [])] if modality == "audio" else [source.path]
@@ -163,6 +164,9 @@ def extract(
 
     Returns:
         The ids that failed, each with its reason.
+
+    Raises:
+        AvzooError: If a backbone has no weights here.
     """
     todo = {source: missing for source, count in views.items() if (missing := cache.missing(source, count))}
     if not todo:
@@ -202,7 +206,7 @@ def _in_workers(cache: FeatureCache, todo: Mapping[Source, list[View]], device: 
                     yield jobs[job], job.result()
                 except BrokenProcessPool:
                     lost.append(jobs[job])
-        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        except (AvzooError, OSError, KeyboardInterrupt, SystemExit, GeneratorExit):
             pool.shutdown(cancel_futures=True)
             raise
     for source in lost:
@@ -223,9 +227,12 @@ def _pool(cache: FeatureCache, device: str, workers: int) -> ProcessPoolExecutor
 
 
 def _extract_one(cache: FeatureCache, source: Source, parts: list[View], preprocessor: Preprocessor) -> str | None:
+    preprocessor.build({modality for modality, _ in parts})  # a backbone without weights is no fault of the clip's
     try:
         cache.make(source, parts, preprocessor)
     except (AvzooError, OSError, RuntimeError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise  # it is the cache that cannot be written, not the clip that cannot be read
         return str(error) or type(error).__name__
     return None
 
@@ -240,6 +247,7 @@ _worker_device = "cpu"
 
 def _start_worker(preprocess: Preprocess, device: str) -> None:
     global _worker_device
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl+C is for the process that asked for the work
     torch.set_num_threads(1)  # one core a process: together they use them all
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     _worker_device = device

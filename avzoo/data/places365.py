@@ -9,8 +9,7 @@ root/train/airfield/*.jpg, root/val/   the "easy" format: a folder a class, apar
 ```
 
 http://places2.csail.mit.edu; torchvision's names of the folders (data_large_standard, ...) are known too. The test
-split has no public labels, so figures are those of validation. A list is read line by line and kept as one block of
-bytes, which worker processes share: about 80 MB for 1.8 million lines.
+split has no public labels, so figures are those of validation.
 """
 
 from __future__ import annotations
@@ -18,151 +17,26 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import lightning as L
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from avzoo.augment import transform
-from avzoo.data.base import Loader, Share, shares
+from avzoo.data.loading import EpochSampler, Loader, Share, shares
+from avzoo.data.places365_lists import Listing, class_folders, read_categories, read_folders, read_list
 from avzoo.errors import AnnotationError, AvzooError, DataNotFoundError, MediaError, check_choice
-from avzoo.preprocess import Preprocess
+from avzoo.preprocess import PictureBatch, Preprocess
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
 Format = Literal["large", "256", "easy"]
 FORMATS: tuple[Format, ...] = ("large", "256", "easy")
-
-
-class Images(NamedTuple):
-    """A batch.
-
-    Attributes:
-        images: Uint8 `[batch, 3, size, size]`.
-        label: Int64 `[batch]`.
-        weight: What its loss counts among those of all processes, see `avzoo.preprocess.Batch`.
-    """
-
-    images: Tensor
-    label: Tensor
-    weight: float = 1.0
-
-
-# -- lists -----------------------------------------------------------------------------------------------------------
-
-
-class Listing:
-    """Millions of (path, label) pairs, held as three flat buffers.
-
-    >>> listing = Listing([("a/airfield/1.jpg", 0), ("b/bar/2.jpg", 7)])
-    >>> len(listing), listing[1]
-    (2, ('b/bar/2.jpg', 7))
-    """
-
-    def __init__(self, rows: Iterable[tuple[str, int]]) -> None:
-        paths, ends, labels = bytearray(), array("q", [0]), array("h")
-        for path, label in rows:
-            paths += path.encode()
-            ends.append(len(paths))
-            labels.append(label)
-        self.paths = np.frombuffer(paths, np.uint8)  # arrays: forked workers share them, no reference count is written
-        self.ends, self.labels = np.frombuffer(ends, np.int64), np.frombuffer(labels, np.int16)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[str, int]:
-        start, end = self.ends[index], self.ends[index + 1]
-        return self.paths[start:end].tobytes().decode(), int(self.labels[index])
-
-
-def read_categories(path: Path) -> list[str]:
-    """The classes of `categories_places365.txt` by number: "airfield", "apartment_building/outdoor", ...
-
-    Raises:
-        DataNotFoundError: If there is no such file.
-        AnnotationError: If a line cannot be read, or the numbers are not 0, 1, 2, ...; with file and line.
-    """
-    names: list[str] = []
-    for where, name, number in _lines(path):
-        short = name[3:] if name[:1] == "/" and name[2:3] == "/" else ""  # /a/airfield: its initial is but a folder
-        if not short or number != len(names) or short in names:
-            raise AnnotationError(f"{where}: expected a new category like /a/airfield and the number {len(names)}")
-        names.append(short)
-    return names
-
-
-def read_list(path: Path, classes: list[str], *, by_folder: bool) -> Iterator[tuple[str, int]]:
-    """The files of `places365_train_*.txt` or `places365_val.txt`, and their labels.
-
-    Args:
-        path: The list.
-        classes: Label order.
-        by_folder: Whether each file lies in its category's folder, and is checked to do so.
-
-    Raises:
-        DataNotFoundError: If there is no such file.
-        AnnotationError: If a line cannot be read, or has a label that is not its folder's; with file and line.
-    """
-    folders = [f"{name[0]}/{name}" for name in classes]
-    for where, name, label in _lines(path):
-        file = name.lstrip("/")
-        if not 0 <= label < len(classes):
-            raise AnnotationError(f"{where}: label {label}, expected 0 to {len(classes) - 1}")
-        if ".." in file.split("/"):
-            raise AnnotationError(f"{where}: {name} leads out of the dataset")
-        if by_folder and file.rpartition("/")[0] != folders[label]:
-            raise AnnotationError(f"{where}: {name} has the label {label}, whose folder is {folders[label]}")
-        yield file, label
-
-
-def _lines(path: Path) -> Iterator[tuple[str, str, int]]:
-    """`file:line`, name and number of each line that is not blank."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                name, _, label = line.strip().rpartition(" ")
-                if name and label.isdecimal():
-                    yield f"{path}:{number}", name.rstrip(), int(label)
-                elif label:
-                    raise AnnotationError(f"{path}:{number}: {line.strip()[:80]!r}, expected a path and a number")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DataNotFoundError(f"{path}: there is no such file; it is in filelist_places365-standard.tar") from error
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path}: not a text file in UTF-8 ({error})") from error
-
-
-def read_folders(folder: Path, classes: list[str]) -> Iterator[tuple[str, int]]:
-    """The pictures of the easy format, class by class.
-
-    Raises:
-        AnnotationError: If a folder is none of the classes.
-    """
-    labels = {name.replace("/", "-"): label for label, name in enumerate(classes)}
-    for name in _subfolders(folder):
-        if name not in labels:
-            raise AnnotationError(
-                f"{folder / name}: is none of the {len(classes)} classes ({', '.join(classes[:3])}, ...)"
-            )
-        with os.scandir(folder / name) as entries:
-            for file in sorted(entry.name for entry in entries if entry.name.lower().endswith(SUFFIXES)):
-                yield f"{name}/{file}", labels[name]
-
-
-def _subfolders(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-
-
-# -- pictures --------------------------------------------------------------------------------------------------------
 
 
 class Row(NamedTuple):
@@ -216,62 +90,55 @@ def read_picture(path: Path) -> Tensor:
         raise MediaError(f"{path}: cannot be decoded: {error}") from error
 
 
-class PictureSet(Dataset[tuple[Images, list[str]]]):
+class PictureSet(Dataset[tuple[PictureBatch, list[str]]]):
     """Pictures, indexed by a process's share of a batch; with what is wrong with those that are left out."""
 
     def __init__(self, pictures: Pictures) -> None:
         self.pictures = pictures
 
-    def __getitem__(self, share: Share) -> tuple[Images, list[str]]:
+    def __getitem__(self, share: Share) -> tuple[PictureBatch, list[str]]:
         pictures = [self.pictures[row] for row in share.rows]
         whole = [(picture.image, picture.label) for picture in pictures if picture.image is not None]
         images = torch.stack([image for image, _ in whole]) if whole else torch.empty(0, dtype=torch.uint8)
         labels = torch.tensor([label for _, label in whole])
-        return Images(images, labels, share.weight), [p.problem for p in pictures if p.problem]
+        return PictureBatch(images, labels, share.weight), [p.problem for p in pictures if p.problem]
 
 
-class Rows(Sampler[Row]):
-    """All rows: in order and as they are, or shuffled with a view each, both by (seed, epoch) alone."""
+class PictureBatches(EpochSampler):
+    """Batches of rows: in order and as they are, or shuffled with a view each.
 
-    def __init__(self, count: int, seed: int | None = None) -> None:
-        self.count, self.seed, self.epoch = count, seed, 0
+    Args:
+        count: How many pictures there are.
+        batch_size: Rows a batch; of shuffled ones a last batch that is not full is left out, unless it is the only one.
+        seed: Of order and views; None for no shuffling.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int | None = None) -> None:
+        super().__init__(seed or 0)
+        self.count, self.batch_size, self.shuffle = count, batch_size, seed is not None
 
     def __len__(self) -> int:
-        return self.count
+        return max(1, self.count // self.batch_size) if self.shuffle else -(-self.count // self.batch_size)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that is drawn next; Lightning calls it, also when it resumes."""
-        self.epoch = epoch
+    def draw(self, epoch: int) -> Iterator[list[Row]]:
+        """The batches of an epoch."""
+        order = torch.arange(self.count)
+        if self.shuffle:
+            order = torch.randperm(self.count, generator=self.generator(epoch))
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            pictures = order[start : start + self.batch_size].tolist()  # a list of all would be larger than the listing
+            yield [Row(picture, self._view(epoch, picture) if self.shuffle else 0) for picture in pictures]
 
-    def __iter__(self) -> Iterator[Row]:
-        if self.seed is None:
-            yield from (Row(index, 0) for index in range(self.count))
-            return
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
-        for part in torch.split(order, 4096):  # a list of millions of integers would be larger than the listing
-            for index in part.tolist():
-                digest = hashlib.sha256(f"{self.seed}/{epoch}/{index}".encode()).digest()
-                yield Row(index, 1 + (int.from_bytes(digest[:8], "big") >> 2))
-
-
-class RowBatches(BatchSampler):
-    """Rows, a batch at a time."""
-
-    def __init__(self, rows: Rows, batch_size: int, drop_last: bool) -> None:
-        super().__init__(rows, batch_size, drop_last)  # type: ignore[arg-type]  # it puts together what there is
-        self.rows = rows
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that is drawn next; Lightning calls it, also when it resumes."""
-        self.rows.set_epoch(epoch)
+    def _view(self, epoch: int, picture: int) -> int:
+        digest = hashlib.sha256(f"{self.seed}/{epoch}/{picture}".encode()).digest()
+        return 1 + (int.from_bytes(digest[:8], "big") >> 2)
 
 
 # -- the datamodule --------------------------------------------------------------------------------------------------
 
 
 class Places365(L.LightningDataModule):
-    """Pictures and scenes, decoded in worker processes; a batch is `Images`.
+    """Pictures and scenes, decoded in worker processes; a batch is `PictureBatch`.
 
     Training pictures are cropped, flipped and jittered as in `avzoo.augment`, from the file at its full size, anew
     every epoch: the same seed, epoch and picture give the same view. Validation sees whole pictures, resized as the
@@ -323,7 +190,7 @@ class Places365(L.LightningDataModule):
         """The label order: that of `categories_places365.txt`, or for the easy format alone its folders'."""
         categories = self.root / "categories_places365.txt"
         if self._folder("train")[1] == "easy" and not categories.exists():
-            return _subfolders(self.root / "train")
+            return class_folders(self.root / "train")
         return read_categories(categories)
 
     def setup(self, stage: str) -> None:
@@ -358,29 +225,27 @@ class Places365(L.LightningDataModule):
             tried += names
         raise DataNotFoundError(f"{self.root}: has none of the folders {', '.join(tried)}; expected Places365's layout")
 
-    def train_dataloader(self) -> DataLoader[tuple[Images, list[str]]]:
+    def train_dataloader(self) -> DataLoader[tuple[PictureBatch, list[str]]]:
         """Shuffled and augmented; a last batch that is not full is left out, unless it is the only one."""
-        pictures = self._pictures["train"]
-        rows = Rows(len(pictures.listing), self.seed)
-        return self._loader(pictures, rows, drop_last=len(rows) > self.batch_size)
+        return self._loader("train", self.seed)
 
-    def val_dataloader(self) -> DataLoader[tuple[Images, list[str]]]:
+    def val_dataloader(self) -> DataLoader[tuple[PictureBatch, list[str]]]:
         """In order, as they are."""
-        pictures = self._pictures["val"]
-        return self._loader(pictures, Rows(len(pictures.listing)), drop_last=False)
+        return self._loader("val")
 
-    def _loader(self, pictures: Pictures, rows: Rows, *, drop_last: bool) -> DataLoader[tuple[Images, list[str]]]:
-        batches = RowBatches(rows, self.batch_size, drop_last)
+    def _loader(self, split: str, seed: int | None = None) -> DataLoader[tuple[PictureBatch, list[str]]]:
+        pictures = self._pictures[split]
+        batches = PictureBatches(len(pictures.listing), self.batch_size, seed)
         return Loader(
             PictureSet(pictures),
-            sampler=shares(batches, self.trainer, training=rows.seed is not None),
+            sampler=shares(batches, self.trainer, training=batches.shuffle),
             batch_size=None,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 
-    def on_before_batch_transfer(self, batch: tuple[Images, list[str]], dataloader_idx: int) -> Images:  # noqa: ARG002
+    def on_before_batch_transfer(self, batch: tuple[PictureBatch, list[str]], dataloader_idx: int) -> PictureBatch:  # noqa: ARG002
         """Stop at what could not be read, or count it.
 
         Raises:

@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from avzoo.augment import view_seeds
 from avzoo.data.base import AVDataModule, Item, Split, evenly
 from avzoo.data.column import Column
+from avzoo.data.loading import EpochSampler
 from avzoo.errors import AvzooError
 from avzoo.preprocess import Batch, Preprocess
 
@@ -102,10 +103,8 @@ def _windows(x: Tensor, start: Tensor, length: int, dim: int) -> Tensor:
     )
 
 
-class SceneBatches(Sampler[Tensor]):
+class SceneBatches(EpochSampler):
     """Batches of rows: shuffled and varied in training, whole clips in order otherwise.
-
-    Epoch `e` is the same whatever happened before it: all that is random comes from `(seed, e)`.
 
     Args:
         items: How many there are.
@@ -130,38 +129,34 @@ class SceneBatches(Sampler[Tensor]):
         category: Tensor | None = None,
         seed: int = 0,
     ) -> None:
+        super().__init__(seed)
         self.items, self.batch_size, self.places, self.every = items, batch_size, places, every
-        self.views, self.streams, self.category, self.seed = views, streams, category, seed
-        self.epoch = 0
+        self.views, self.streams, self.category = views, streams, category
 
     def __len__(self) -> int:
         if self.places is None:
             return -(-self.items // self.batch_size)
         return max(1, self.items * (len(self.places) if self.every else 1) // self.batch_size)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that is drawn next; Lightning calls it, also when it resumes."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[Tensor]:
+    def draw(self, epoch: int) -> Iterator[Tensor]:
+        """The batches of an epoch."""
         if self.places is None:
             rows = torch.stack([torch.arange(self.items), *torch.zeros(2, self.items, dtype=torch.int64)], 1)
             yield from torch.split(rows, self.batch_size)
             return
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        orders = [self._shuffled(self.places, generator) for _ in range(self.streams)]
-        self.epoch += 1
+        generator = self.generator(epoch)
+        orders = [self._shuffled(self.places, epoch, generator) for _ in range(self.streams)]
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             yield torch.cat([rows[start : start + self.batch_size] for rows in orders])
 
-    def _shuffled(self, places: Tensor, generator: torch.Generator) -> Tensor:
+    def _shuffled(self, places: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
         items = torch.arange(self.items) if self.category is None else evenly(self.category, generator)
         if self.every:
             items = items.repeat_interleave(len(places))
             place = places.repeat(self.items)
         else:
             place = places[torch.randint(len(places), (self.items,), generator=generator)]
-        view = torch.full_like(items, self.epoch + 1)
+        view = torch.full_like(items, epoch + 1)
         if self.views:
             view = torch.randint(self.views, (len(items),), generator=generator)
         rows = torch.stack([items, view, place], 1)
@@ -214,15 +209,11 @@ class SceneDataModule(AVDataModule):
         self.examples, self.crop, self.streams = examples, crop, streams
 
     def dataset(self, split: Split, items: Sequence[Item]) -> SceneSet:
-        """Some items as a dataset; in memory where that is less than `IN_MEMORY`."""
+        """Some items as a dataset, see `column`."""
         sources = [item.source for item in items]
         return SceneSet(
-            Column(lambda clip, view, part: self.cache.read(sources[clip], "audio", view, part), len(items)),
-            Column(
-                lambda clip, view, part: self.cache.read(sources[clip], "visual", view, part),
-                len(items),
-                self.cached_views(split),
-            ),
+            self.column(split, "audio", sources),
+            self.column(split, "visual", sources),
             torch.tensor([self.classes.index(item.label) for item in items]),
             [item.id for item in items],
             examples=self.examples if split == "train" else "clip",

@@ -7,10 +7,8 @@ memory stays flat; from clips and frames they are extracted into the feature cac
 from __future__ import annotations
 
 import functools
-import json
-import tempfile
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -20,33 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from avzoo.augment import AUGMENT_VERSION
-from avzoo.clip import Clip
 from avzoo.data.base import Item, Split, Task
 from avzoo.data.column import Column
 from avzoo.data.events import EventSet
-from avzoo.data.features import FeatureCache, Modality, Source, View
 from avzoo.data.scenes import SceneSet
+from avzoo.data.shard_features import Reader, ShardCache, ShardSource, row_of
 from avzoo.data.windows import Window, WindowDataModule
-from avzoo.errors import AvzooError, DataNotFoundError, MediaError
+from avzoo.errors import AvzooError, DataNotFoundError
 from avzoo.preprocess import Batch, Preprocess
-from avzoo.shards.packing import view_member
-from avzoo.shards.reading import Shards
-from avzoo.shards.records import read_array
+from avzoo.shards import Shards
 
 AT_ONCE = 1 << 16  # rows whose labels are made in one go
-
-
-@dataclass(frozen=True)
-class ShardSource(Source):
-    """A clip in a shard: `row` is its number in the index."""
-
-    row: int = 0
-
-    @property
-    def place(self) -> str:
-        """What tells it from others of the same id."""
-        return f"{self.path.name}, row {self.row}"
 
 
 @dataclass(frozen=True)
@@ -96,91 +78,6 @@ class Ids(Sequence[str]):
 
     def __getitem__(self, place: Any) -> Any:
         return self.shards.index.id(self.rows[place])
-
-
-class ShardCache(FeatureCache):
-    """The features of packed clips: in the shards themselves, or else in the cache, by what the record holds."""
-
-    def __init__(self, shards: Shards, preprocess: Preprocess, **options: Any) -> None:
-        super().__init__(preprocess, **options)
-        self.shards = shards
-
-    def source(self, row: int) -> ShardSource:
-        """The clip of a row."""
-        index = self.shards.index
-        path = Path(self.shards.root, self.shards.names[index.shard(row)])
-        return ShardSource(index.id(row), path, None, index.start(row), row)
-
-    def path(self, source: Source, modality: Modality, view: int = 0) -> Path:
-        """Named by the record's sha256: wherever the shards lie, its features are found again."""
-        sha256 = self.shards.index.sha256(_row(source))
-        suffix = f"+{source.start:g}@{view}" + (f"-{AUGMENT_VERSION}" if view else "")
-        return self.folders[modality] / f"shards-{sha256[:2]}" / f"{sha256}{suffix}.safetensors"
-
-    def _stamp(self, source: Source, modality: Modality) -> str:  # noqa: ARG002 - the record is in the name
-        return " ".join([self.on_missing_audio, self.on_damage] if modality == "audio" else [self.on_damage])
-
-    def missing(self, source: Source, views: int) -> list[View]:
-        """Nothing where features were packed."""
-        return [] if self.shards.content == "features" else super().missing(source, views)
-
-    def read(self, source: Source, modality: Modality, view: int = 0, segments: slice = slice(None)) -> Tensor:
-        """The features of some segments, `[segments, ...]`."""
-        if self.shards.content != "features":
-            return super().read(source, modality, view, segments)
-        return self.packed(_row(source), modality, view, segments)
-
-    def packed(self, row: int, modality: Modality, view: int, segments: slice) -> Tensor:
-        """Features that were packed."""
-        record = self.shards.read(row)
-        return torch.from_numpy(read_array(record["audio.npy" if modality == "audio" else view_member(view)])[segments])
-
-    def clip(self, source: Source, modalities: Collection[Modality]) -> Clip:
-        """The decoded frames, or the media file decoded now."""
-        row = _row(source)
-        record = self.shards.read(row)
-        said = json.loads(bytes(record["json"]))
-        if self.shards.content == "frames":
-            return Clip(
-                frames=torch.from_numpy(read_array(record["frames.npy"])).permute(0, 3, 1, 2),
-                frame_times=torch.tensor(self.preprocess.frame_times(), dtype=torch.float64),
-                waveform=torch.from_numpy(read_array(record["audio.npy"])),
-                sample_rate=said["sample_rate"],
-                id=source.id,
-                start=source.start,
-            )
-        with tempfile.TemporaryDirectory() as folder:
-            files = {kind: Path(folder, f"{kind}.{said['media'][kind]}") for kind in said["media"]}
-            for kind, file in files.items():
-                file.write_bytes(record[said["media"][kind]])
-            try:
-                return super().clip(replace(source, path=files["video"], audio=files.get("audio")), modalities)
-            except MediaError as error:
-                raise MediaError(str(error).replace(f"{folder}/", f"{self.shards.where(row)}: ")) from error
-
-
-class Reader:
-    """What `Column` asks for; a process that reads batches ahead gets a copy."""
-
-    def __init__(self, cache: ShardCache, rows: Sequence[int]) -> None:
-        self.cache, self.rows = cache, rows
-
-    def read(self, modality: Modality, clip: int, view: int, segments: slice) -> Tensor:
-        """The features of some segments, `[segments, ...]`."""
-        row = self.rows[clip]
-        if self.cache.shards.content == "features":
-            return self.cache.packed(row, modality, view, segments)
-        return self.cache.read(self.cache.source(row), modality, view, segments)
-
-    def ahead(self, clips: list[int]) -> None:
-        """Bring the records of a batch."""
-        self.cache.shards.fetch(self.rows[clip] for clip in clips)
-
-
-def _row(source: Source) -> int:
-    if not isinstance(source, ShardSource):
-        raise AvzooError(f"{source.path}: is in no shard")
-    return source.row
 
 
 class Sharded(WindowDataModule):
@@ -265,20 +162,20 @@ class Sharded(WindowDataModule):
 
     def dataset(self, split: Split, items: Sequence[Item]) -> Dataset[Batch]:
         """Some rows; what they are is as `SceneDataModule` and `EventDataModule` have it."""
-        rows = items.rows if isinstance(items, Rows) else [_row(item.source) for item in items]
+        rows = items.rows if isinstance(items, Rows) else [row_of(item.source) for item in items]
         reader = Reader(ShardCache(self.shards, self.preprocess, **self._extracted), rows)
         ahead = reader.ahead if self.shards.content == "features" else None
         audio = Column(functools.partial(reader.read, "audio"), len(rows), memory=0, ahead=ahead)
         views = self.cached_views(split)
         visual = Column(functools.partial(reader.read, "visual"), len(rows), views, memory=0, ahead=ahead)
-        ids = Ids(self.shards, rows)
+        ids, numbers = Ids(self.shards, rows), np.fromiter(rows, np.int64, len(rows))
         if self.task == "events":
-            label = segment_labels(self.shards, np.asarray(rows), self.preprocess)
+            label = segment_labels(self.shards, numbers, self.preprocess)
             return EventSet(audio, visual, torch.arange(len(rows)), label, ids, len(self.classes) - 1)
         return SceneSet(
             audio,
             visual,
-            scene_labels(self.shards, np.asarray(rows)),
+            scene_labels(self.shards, numbers),
             ids,
             examples=self.options["scenes"]["examples"] if split == "train" else "clip",
             live=split == "train" and self.preprocess.visual_kind == "image",
@@ -293,8 +190,10 @@ def scene_labels(shards: Shards, rows: NDArray[np.int64]) -> Tensor:
 
 def segment_labels(shards: Shards, rows: NDArray[np.int64], preprocess: Preprocess) -> Tensor:
     """The class of every segment of some rows, int64 `[rows, segments]`, as `window_labels` has it, of many at once."""
-    parts = [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)]
-    return torch.cat([_segment_labels(shards, part, preprocess) for part in parts])
+    label = torch.empty(len(rows), preprocess.segments, dtype=torch.int64)
+    for start in range(0, len(rows), AT_ONCE):
+        label[start : start + AT_ONCE] = _segment_labels(shards, rows[start : start + AT_ONCE], preprocess)
+    return label
 
 
 def _segment_labels(shards: Shards, rows: NDArray[np.int64], preprocess: Preprocess) -> Tensor:

@@ -22,13 +22,14 @@ import lightning as L
 import torch
 from torch import Tensor
 from torch.nn.functional import conv1d, interpolate, pad
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from avzoo.audio import mono, resample
-from avzoo.audio_encoder import FRONT_END, SoundBatch, spectrogram
+from avzoo.audio_encoder import FRONT_END, spectrogram
 from avzoo.clip import read_clip
-from avzoo.data.base import Share, shares
+from avzoo.data.loading import EpochSampler, Share, shares
 from avzoo.errors import AvzooError, DataNotFoundError
+from avzoo.preprocess import SoundBatch
 
 RATE: int = FRONT_END["sample_rate"]
 SECONDS = 10  # length of a clip
@@ -151,23 +152,19 @@ class _Seconds(Dataset[SoundBatch]):
         return SoundBatch(self.mel[rows], self.label[rows])
 
 
-class _Seeds(Sampler[int]):
+class _Seeds(EpochSampler):
     """The seeds of an epoch's batches, other ones each epoch."""
 
     def __init__(self, steps: int, seed: int) -> None:
-        self.steps, self.seed, self.epoch = steps, seed, 0
+        super().__init__(seed)
+        self.steps = steps
 
     def __len__(self) -> int:
         return self.steps
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that is drawn next; Lightning calls it, also when it resumes."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        first = self.seed * 1_000_003 + self.epoch * self.steps
-        self.epoch += 1
-        yield from range(first, first + self.steps)
+    def draw(self, epoch: int) -> Iterator[int]:
+        """The seeds of an epoch."""
+        yield from self.seeds(epoch, self.steps)
 
 
 class _Crops(Dataset[SoundBatch]):

@@ -6,7 +6,6 @@ What is drawn and sounded is in `avzoo.data.rendering`; here the clips become a 
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -73,13 +72,7 @@ class Synthetic(AVE):
         self.counts = {"train": train, "val": val, "test": test}
         self.clip_seed, self.size = clip_seed, size
 
-    @functools.cached_property
-    def _annotations(self) -> list[Any]:
-        """What AVE reads first, so what renders."""
-        self._render()
-        return super()._annotations
-
-    def _render(self) -> None:
+    def provide(self) -> None:
         """Render what is not there yet; `metadata.csv` is written last and stands for the whole."""
         if not (self.root / "metadata.csv").exists():
             rendering.write_ave(

@@ -19,16 +19,8 @@ from typing import Any, Literal
 
 from avzoo.data.base import Item, Split
 from avzoo.data.scenes import SceneDataModule
-from avzoo.data.tau_lists import (
-    TAU_CLASSES,
-    Line,
-    check_disjoint,
-    describe_missing,
-    missing_files,
-    read_list,
-    read_splits,
-    validation_split,
-)
+from avzoo.data.tau_lists import TAU_CLASSES, Line, describe_missing, missing_files, read_list, read_splits
+from avzoo.data.tau_splits import check_disjoint, validation_split
 from avzoo.errors import AnnotationError, AvzooError, DataNotFoundError
 
 Validation = Literal["locations", "random", "test", "metadata"]

@@ -1,4 +1,4 @@
-"""The text files of TAU Urban Audio-Visual Scenes 2021: its lists of clips, splits of them, a challenge submission.
+"""The text files of TAU Urban Audio-Visual Scenes 2021: its lists of clips, a challenge submission.
 
 ```
 filename_audio                          filename_video                          scene_label
@@ -7,21 +7,20 @@ audio/airport-lisbon-1000-40000.wav     video/airport-lisbon-1000-40000.mp4     
 
 Separated by tabs or commas, columns found by their names. A clip is called `scene-city-location-segment`, and what a
 list leaves out is read from that name. A location is a number within a scene: the same number in another scene is
-another place.
+another place. What is held back for validation is in `tau_splits.py`.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from typing import Literal
 
-from avzoo.errors import AnnotationError, AvzooError, ClassMismatchError, DataNotFoundError, check_choice, did_you_mean
+from avzoo.data.label_files import label_text
+from avzoo.errors import AnnotationError, AvzooError, ClassMismatchError, did_you_mean
 from avzoo.files import whole
 
 TAU_CLASSES = (
@@ -29,6 +28,7 @@ TAU_CLASSES = (
     "street_traffic", "tram",
 )  # fmt: skip
 _FILES = ("filename_audio", "filename_video")
+_HINT = "a dataset in TAU's layout has audio/, video/, meta.csv and evaluation_setup/fold1_{train,test,evaluate}.csv"
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,8 @@ def read_splits(path: Path) -> dict[str, str]:
 
 def _read_rows(path: Path) -> list[tuple[str, dict[str, str]]]:
     """Every line below the header as `list:line` and its fields by column; blank lines are left out."""
-    try:
-        text = path.read_text("utf-8-sig")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise DataNotFoundError(
-            f"{path}: there is no such file; a dataset in TAU's layout has audio/, video/, meta.csv and"
-            " evaluation_setup/fold1_{train,test,evaluate}.csv"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path}: not a text file in UTF-8 ({error})") from error
+    with label_text(path, _HINT) as file:
+        text = file.read()
     delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
     reader = csv.reader(text.split("\n"), delimiter=delimiter, strict=True)
     numbered: list[tuple[int, list[str]]] = []
@@ -177,125 +170,6 @@ def _inside(root: Path, name: str, where: str) -> Path:
     if parsed.anchor or ".." in parsed.parts or not parsed.name:
         raise AnnotationError(f"{where} is {name!r}, expected a file below the dataset's folder, as audio/<clip>.wav")
     return root.joinpath(*parsed.parts)
-
-
-# -- splitting -------------------------------------------------------------------------------------------------------
-
-
-def validation_split(
-    lines: Sequence[Line], *, how: Literal["locations", "random"] = "locations", share: float = 0.1, seed: int
-) -> tuple[list[Line], list[Line]]:
-    """Set clips aside for validation, in each scene about the same share.
-
-    Which ones depends on the seed and the names, not on the order of the lines. Each scene is split for itself: its
-    places stand in an order of their own, by a hash, and one is taken if it brings the scene nearer to `share`; so a
-    new clip seldom moves another. A scene with two places or more is in both parts, one with a single place is in
-    training only.
-
-    Args:
-        lines: Training lines, labelled.
-        how: "locations": no location is in both parts, as in the official split into training and test. "random": by
-            the clip; the same place is then on both sides and the figure flatters.
-        share: Of a scene's clips, above 0 to 0.5.
-        seed: Another seed takes others.
-
-    Returns:
-        Training and validation lines, in the order given.
-
-    Raises:
-        AvzooError: If an option is out of range, a line tells no location, or no scene has two.
-    """
-    check_choice("how", how, ("locations", "random"))
-    if not 0 < share <= 0.5:
-        raise AvzooError(f"share is {share}, expected above 0, and 0.5 or less")
-    units = [_unit(line, how) for line in lines]
-    scenes: dict[str, Counter[str]] = defaultdict(Counter)
-    for scene, name in units:
-        scenes[scene][name] += 1
-    held_out = {(scene, name) for scene, sizes in scenes.items() for name in _draw(scene, sizes, share, seed)}
-    if not held_out:
-        raise AvzooError(
-            f"nothing to set aside for validation: of these {len(lines)} clips, no scene has two "
-            + ('locations; how="random" splits by the clip' if how == "locations" else "clips")
-        )
-    train = [line for line, unit in zip(lines, units, strict=True) if unit not in held_out]
-    return train, [line for line, unit in zip(lines, units, strict=True) if unit in held_out]
-
-
-def _unit(line: Line, how: str) -> tuple[str, str]:
-    """(scene, what goes to one side as a whole)."""
-    if how == "random":
-        return line.label or "", line.id
-    if line.place is None:
-        raise AvzooError(
-            f"{line.where}: {line.id} tells no location; expected scene-city-location-segment or a column location_id"
-            ' (how="random" needs none)'
-        )
-    return line.place
-
-
-def _draw(scene: str, sizes: Counter[str], share: float, seed: int) -> list[str]:
-    """The places that are set aside: with `share` 0.5 at most, never all."""
-    if len(sizes) < 2:
-        return []
-    order = sorted(sizes, key=lambda name: hashlib.sha256(f"{seed}/{scene}/{name}".encode()).digest())
-    taken: list[str] = []
-    missing = share * sizes.total()
-    for name in order:
-        if sizes[name] < 2 * missing:  # nearer to the share with it than without
-            taken.append(name)
-            missing -= sizes[name]
-    return taken or [min(order, key=sizes.__getitem__)]
-
-
-def check_disjoint(train: Iterable[Line], other: Iterable[Line], names: tuple[str, str]) -> None:
-    """Refuse two lists with a location in common, which would make a figure look better than it is.
-
-    Clips that tell no location are compared by their names.
-
-    Args:
-        train: One list.
-        other: The other.
-        names: What the message calls them.
-
-    Raises:
-        AvzooError: With the location and a file of each list.
-    """
-    first: dict[object, Line] = {}
-    for line in train:
-        first.setdefault(line.place or line.id, line)
-    leaks = [line for line in other if (line.place or line.id) in first]
-    if not leaks:
-        return
-    there = leaks[0]
-    key = there.place or there.id
-    here = first[key]
-    what = f"clip {key}" if isinstance(key, str) else f"location {key[1]} of the scene {key[0]!r}"
-    raise AvzooError(
-        f"{what} is in {names[0]} ({here.where}: {here.audio.name}) and in {names[1]} ({there.where}:"
-        f" {there.audio.name}), as are {len(leaks)} clips of {names[1]} in all; expected lists that share no location"
-    )
-
-
-def map_classes(theirs: Sequence[str], ours: Sequence[str]) -> list[int]:
-    """Where each of our classes stands in another order.
-
-    With the index as `order`, `scores[..., order]` puts scores in their order into ours.
-
-    Raises:
-        ClassMismatchError: If one order has a name that the other lacks, or a name twice.
-
-    >>> map_classes(["tram", "airport", "bus"], ["airport", "bus", "tram"])
-    [1, 2, 0]
-    """
-    for names, others, whose in ((ours, theirs, "their"), (theirs, ours, "our")):
-        for name in names:
-            if others.count(name) != 1:
-                raise ClassMismatchError(
-                    f"class {name!r} stands {others.count(name)} times in {whose} order, {list(others)}, expected once"
-                    f"{did_you_mean(name, set(others) - {name})}"
-                )
-    return [theirs.index(name) for name in ours]
 
 
 # -- a partial download ----------------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ class WindowDataModule(AVDataModule):
 
     @functools.cached_property
     def _machinery(self) -> _Scenes | _Events:
-        """What makes batches: that of scenes or that of events."""
+        """The scene or event datamodule that builds this one's datasets and batches."""
         self.check_options()
         common: dict[str, Any] = {"batch_size": self.batch_size, "views": self.views, "seed": self.seed}
         machinery = (_Scenes if self.task == "scenes" else _Events)(

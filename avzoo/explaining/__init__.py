@@ -83,11 +83,8 @@ def explain(
         on_missing_audio=on_missing_audio,
         on_damage=on_damage,
     )
-    kept: dict[int, tuple[_Window, int]] = {}  # windows may overlap: of each segment the first, as in the prediction
-    for window in windows:
-        for row in range(loaded.preprocess.segments):
-            kept.setdefault(round(window.start / loaded.preprocess.segment_seconds) + row, (window, row))
-    rows = [kept[index] for index in range(len(answer.segments))]
+    asked = zip(windows, loaded.preprocess.windows(answer.duration), strict=True)
+    rows = [(window, row) for window, (_, new) in asked for row in range(loaded.preprocess.segments)[new]]
     sees = windows[0].maps is not None
     return Explanation(
         **{f.name: getattr(answer, f.name) for f in fields(answer)},
@@ -102,7 +99,6 @@ def explain(
 class _Window:
     """One window, asked in every way; tensors `[segments, ...]`, on the CPU."""
 
-    start: float
     scores: dict[str, Tensor]
     explained: list[int]
     maps: Tensor | None
@@ -143,4 +139,4 @@ def _ask(model: AVModule, clip: Clip, column: int | None, *, hears: bool, sees: 
         with torch.enable_grad():
             maps = watch.maps(scores["both"], explained)
     times = clip.start + torch.tensor(p.frame_times(), dtype=torch.float64).view(p.segments, -1)
-    return _Window(clip.start, {name: s.detach().float().cpu() for name, s in scores.items()}, explained, maps, times)
+    return _Window({name: s.detach().float().cpu() for name, s in scores.items()}, explained, maps, times)

@@ -127,25 +127,33 @@ class AVModule(L.LightningModule, ABC):
         if len(classes) != len(self.classes):
             raise ClassMismatchError(f"{whose} has {len(classes)} classes, the model {len(self.classes)}")
 
-    # -- the order of a step -----------------------------------------------------------------------------------------
-
-    def setup(self, stage: str) -> None:
-        """Refuse data of another task or label order; before training, fill a backbone that the model owns.
+    def check_data(self, data: Any) -> None:
+        """Compare the task and the label order of a data module with this model's.
 
         Raises:
             AvzooError: If the model is of scenes and the data of events, or the other way round.
             ClassMismatchError: If their classes differ.
         """
+        ours = DATA_TASK[self.task]
+        theirs = getattr(data, "task", ours)
+        if theirs != ours:
+            raise AvzooError(
+                f"{type(self).__name__} is a model of {ours}, {type(data).__name__} is data of {theirs}: choose a"
+                f" model of {theirs} (model.name) or data of {ours} (data.name)"
+            )
+        self.check_classes(data.classes)
+
+    # -- the order of a step -----------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Refuse data that do not suit; before training, fill a backbone that the model owns.
+
+        Raises:
+            AvzooError: As `check_data`.
+        """
         data = getattr(self._trainer, "datamodule", None)
         if data is not None:
-            ours = DATA_TASK[self.task]
-            theirs = getattr(data, "task", ours)
-            if theirs != ours:
-                raise AvzooError(
-                    f"{type(self).__name__} is a model of {ours}, {type(data).__name__} is data of {theirs}: choose a"
-                    f" model of {theirs} (model.name) or data of {ours} (data.name)"
-                )
-            self.check_classes(data.classes)
+            self.check_data(data)
         if stage == "fit":
             self.fill_backbone()
             self.take_over()

@@ -23,9 +23,10 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity, cross_entropy, pad
 
-from avzoo.audio_encoder import AudioEncoder, SoundBatch
+from avzoo.audio_encoder import AudioEncoder
 from avzoo.errors import DataNotFoundError
 from avzoo.models.checkpoint import write_weights
+from avzoo.preprocess import SoundBatch
 
 
 class YAMNet(nn.Module):

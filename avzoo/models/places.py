@@ -32,7 +32,7 @@ from avzoo.errors import AvzooError
 from avzoo.files import sha256
 from avzoo.models.checkpoint import write_weights
 from avzoo.models.image_encoder import ImageEncoder
-from avzoo.preprocess import Preprocess
+from avzoo.preprocess import PictureBatch, Preprocess
 
 
 class PlacesClassifier(L.LightningModule):
@@ -84,14 +84,15 @@ class PlacesClassifier(L.LightningModule):
         scores: Tensor = self.scores(self.encoder(images))
         return scores
 
-    def training_step(self, batch: tuple[Tensor, Tensor, float], _: int) -> Tensor:
+    def training_step(self, batch: PictureBatch, _: int) -> Tensor:
         """Cross-entropy."""
-        images, label, _weight = batch
-        loss = cross_entropy(self(images).float(), label)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(label), sync_dist=True)
+        loss = cross_entropy(self(batch.images).float(), batch.label)
+        self.log(
+            "train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.label), sync_dist=True
+        )
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor, float], _: int) -> None:
+    def validation_step(self, batch: PictureBatch, _: int) -> None:
         """Cross-entropy, and the shares of pictures whose scene comes first and among the first five."""
         images, label, weight = batch
         scores = self(images).float()

@@ -19,8 +19,8 @@ Clip.frames [time, 3, height, width] -> resize
 The numbers are in `numbers.py`, the path in `preprocessor.py`, and what it makes in `batch.py`.
 """
 
-from avzoo.preprocess.batch import Batch, Sample
+from avzoo.preprocess.batch import Batch, PictureBatch, Sample, SoundBatch
 from avzoo.preprocess.numbers import Preprocess
 from avzoo.preprocess.preprocessor import Preprocessor, normalise, read_window
 
-__all__ = ["Batch", "Preprocess", "Preprocessor", "Sample", "normalise", "read_window"]
+__all__ = ["Batch", "PictureBatch", "Preprocess", "Preprocessor", "Sample", "SoundBatch", "normalise", "read_window"]

@@ -1,4 +1,4 @@
-"""What the signal path makes of a clip, `Sample`, and of many, `Batch`."""
+"""What the signal path makes of a clip, `Sample`, and of many, `Batch`; batches of pictures and of sounds alone."""
 
 from __future__ import annotations
 
@@ -39,3 +39,29 @@ class Batch(NamedTuple):
     id: list[str]
     seeds: Tensor | None = None
     weight: float = 1.0
+
+
+class PictureBatch(NamedTuple):
+    """What trains an image backbone.
+
+    Attributes:
+        images: Uint8 `[batch, 3, size, size]`.
+        label: Int64 `[batch]`.
+        weight: See `Batch`.
+    """
+
+    images: Tensor
+    label: Tensor
+    weight: float = 1.0
+
+
+class SoundBatch(NamedTuple):
+    """What trains the sound encoder.
+
+    Attributes:
+        mel: Log-mel `[batch, 1, mels, frames]`, one second each, by `avzoo.audio_encoder.FRONT_END`.
+        label: Int64 `[batch]`: which sound it is, or -1 where nobody has said.
+    """
+
+    mel: Tensor
+    label: Tensor

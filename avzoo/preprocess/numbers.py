@@ -6,7 +6,8 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -222,6 +223,19 @@ class Preprocess:
         count = round(self.fps * self.seconds)
         offset = self.segment_seconds / 2 if count == self.segments else 0.0
         return [index / self.fps + offset for index in range(count)]
+
+    def windows(self, duration: float) -> Iterator[tuple[float, slice]]:
+        """Where the windows of a file begin, s, and which of a window's segments are new.
+
+        Its segments are those whose middle lies within the file; the last window is moved back so that it is full.
+
+        >>> list(Preprocess(seconds=10, segments=10).windows(12.6))
+        [(0.0, slice(0, 10, None)), (3.0, slice(7, 10, None))]
+        """
+        count = max(1, math.floor(duration / self.segment_seconds + 0.5))
+        for done in range(0, count, self.segments):
+            first = max(0, min(done, count - self.segments))
+            yield first * self.segment_seconds, slice(done - first, min(self.segments, count - first))
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -182,6 +183,17 @@ class Preprocessor:
         if frames.shape[-2:] != (p.size, p.size):
             frames = F.resize(frames, [p.size, p.size], F.InterpolationMode(p.interpolation), antialias=True)
         return frames
+
+    def build(self, modalities: Collection[str]) -> None:
+        """Build the backbones of some modalities, which their first clip would do.
+
+        Raises:
+            AvzooError: If one has no weights here, see `backbones.build`.
+        """
+        if "audio" in modalities and self.preprocess.audio_backbone:
+            self._audio_backbone  # noqa: B018 - kept once it was asked for
+        if "visual" in modalities and self.preprocess.visual_kind != "image":
+            self.visual_backbone  # noqa: B018
 
     @functools.cached_property
     def _audio_backbone(self) -> torch.nn.Module:

@@ -14,7 +14,7 @@ one read. What a record holds is its `content`:
   `audio.npy` `[channels, samples]` float32;
 * features: `audio.npy` and `visual.npy` `[segments, ...]`, further views of training pictures in `visual.1.npy`, ...
 
-Any other program reads them as WebDataset. `avzoo.shards.packing` writes them, `avzoo.data.Sharded` trains from them.
+Any other program reads them as WebDataset. `avzoo.data.packing` writes them, `avzoo.data.Sharded` trains from them.
 """
 
 from avzoo.shards.reading import Shards

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from avzoo.errors import AvzooError, DataNotFoundError, MediaError
+from avzoo.files import sha256
 from avzoo.shards.index import Index
 from avzoo.shards.records import Record, members
 from avzoo.shards.storage import Storage
@@ -52,10 +53,11 @@ class Shards:
             self.facts: dict[str, Any] = json.loads(self.storage.content("shards.json"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise MediaError(f"{self.root}/shards.json is no JSON ({error}): copy it again") from error
-        if self.facts.get("format") != FORMAT:
+        known = self.facts.get("format") if isinstance(self.facts, dict) else self.facts
+        if known != FORMAT:
             raise AvzooError(
-                f"{self.root}: format {self.facts.get('format')!r} of shards, expected {FORMAT}: use the avzoo that"
-                " packed them, or pack again"
+                f"{self.root}: format {known!r} of shards, expected {FORMAT}: use the avzoo that packed them, or pack"
+                " again"
             )
         if "index" not in self.facts:
             raise DataNotFoundError(f"{self.root} is not finished: run the same `avzoo shard` again, it goes on")
@@ -64,7 +66,11 @@ class Shards:
         if self.storage.remote:
             self.storage.folder = self.storage.cache / self.facts["index"]["sha256"][:16]
         size, digest = self.facts["index"]["size"], self.facts["index"]["sha256"]
+        self._again = "delete" if self.storage.remote else "copy again"
         self.index = Index(self.storage.path("index.safetensors", size, digest))
+        if sha256(self.index.path) != digest:  # it says what the labels are
+            what = f"{self.root}/index.safetensors is damaged (sha256)"
+            raise MediaError(f"{what}: {self._again} {self.index.path}, or pack the data again")
         ends = np.cumsum([0, *self.facts["splits"].values()]).tolist()
         self.splits = {split: range(*ends[n : n + 2]) for n, split in enumerate(self.facts["splits"])}
         self._verified = bytearray(len(self.index))
@@ -103,6 +109,8 @@ class Shards:
             MediaError: If it is not what was packed, or cannot be read.
         """
         row = self.index.find(row) if isinstance(row, str) else row
+        if not 0 <= row < len(self.index):
+            raise DataNotFoundError(f"{self.root} has no row {row} among its {len(self.index)}")
         return self._ahead[row] if row in self._ahead else next(self._records([row]))
 
     def fetch(self, rows: Iterable[int]) -> None:
@@ -149,8 +157,7 @@ class Shards:
         except OSError as error:
             raise MediaError(f"{self.where(row)} cannot be read: {error}") from error
         if done < len(record) or not self._verified[row]:
-            again = "delete" if self.storage.remote else "copy again"
-            self._verify(row, record, f"{again} {self.storage.folder / name}")
+            self._verify(row, record, f"{self._again} {self.storage.folder / name}")
             self._verified[row] = 1
         return record
 

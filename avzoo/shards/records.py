@@ -34,6 +34,11 @@ def member_name(key: str) -> str:
     return name if len(name) <= 80 else f"{name[:60]}~{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
+def view_member(view: int) -> str:
+    """The extension of a view's pictures in a record of features."""
+    return f"visual.{view}.npy" if view else "visual.npy"
+
+
 def member_header(name: str, size: int) -> bytes:
     """The tar header of a member of `size` bytes, the same at any time and on any machine."""
     member = tarfile.TarInfo(name)

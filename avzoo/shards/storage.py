@@ -7,14 +7,14 @@ what was not used for longest makes room. It is safe to delete at any time.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from filelock import FileLock
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
@@ -23,6 +23,8 @@ from avzoo.errors import AvzooError, DataNotFoundError, MediaError
 from avzoo.files import cache_folder, sha256, temporary, whole
 
 TRIES, PAUSE = 5, 0.5  # of a transfer; s before the second try, each pause twice the one before
+CONNECT, SILENCE = 30, 60  # s after which a try has failed: without a connection, without a byte
+PIECE = 16 << 20  # bytes of what is left of a file that are asked for at once
 STALE = 3600  # s without a byte after which what another process began in the cache is thrown away
 
 T = TypeVar("T")
@@ -59,20 +61,28 @@ class Storage:
                 raise DataNotFoundError(f"{path} is not there (any more): copy it again, or pack the data again")
             return path
 
-        def fetch() -> None:
-            with whole(path) as unfinished:
-                self._system.get_file(f"{self.root}/{name}", str(unfinished))
-                if (came := unfinished.stat().st_size) != size:
-                    raise OSError(f"{came:,} bytes came instead of {size:,}")
-                if digest and sha256(unfinished) != digest:
-                    raise OSError("its sha256 is not what shards.json says")
-
         with locked(self.folder / f".{name}.lock"):
             if not path.exists():
-                with self._room(path, size):
-                    self._patiently(name, fetch)
+                with self._room(path, size), whole(path) as unfinished:
+                    self._patiently(name, lambda: self._fetch(name, unfinished, size, digest))
             os.utime(path)  # used now
         return path
+
+    def _fetch(self, name: str, unfinished: Path, size: int, digest: str) -> None:
+        """Fetch a file, or what an earlier try did not bring of it."""
+        came = unfinished.stat().st_size
+        if came and self.has_ranges:
+            with unfinished.open("ab") as file:
+                for start in range(came, size, PIECE):
+                    file.write(self._exactly(name, start, min(start + PIECE, size)))
+        else:
+            self._system.get_file(f"{self.root}/{name}", str(unfinished))
+        came = unfinished.stat().st_size
+        if came < size:
+            raise OSError(f"{came:,} bytes came instead of {size:,}")
+        if came > size or (digest and sha256(unfinished) != digest):
+            os.truncate(unfinished, 0)
+            raise OSError("its size or sha256 is not what shards.json says")
 
     @functools.cached_property
     def has_ranges(self) -> bool:
@@ -149,8 +159,14 @@ def _passing() -> tuple[type[Exception], ...]:
 
 @functools.cache
 def _system(root: str, process: int) -> AbstractFileSystem:  # noqa: ARG001 - one that was forked needs its own
+    options: dict[str, Any] = {}
+    if root.startswith(("http://", "https://")):
+        from aiohttp import ClientTimeout
+
+        # slow is no fault: by default a whole transfer, however large, may take 300 s
+        options["client_kwargs"] = {"timeout": ClientTimeout(total=None, sock_connect=CONNECT, sock_read=SILENCE)}
     try:
-        return url_to_fs(root)[0]
+        return url_to_fs(root, **options)[0]
     except (ImportError, ValueError) as error:  # which package a URL such as s3:// needs, or that none knows it
         raise AvzooError(f"{root}: {error} (`pip install s3fs` for s3://, gcsfs for gs://)") from error
 
@@ -160,9 +176,8 @@ def locked(path: Path) -> Iterator[None]:
     """Hold a lock among all processes of this machine."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
+        lock = FileLock(path, fallback_to_soft=False).acquire()
     except OSError as error:
         raise AvzooError(f"{path.parent} cannot be written to ({error.strerror}): choose another folder") from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with lock:
         yield

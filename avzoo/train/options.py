@@ -36,7 +36,7 @@ def add_options(parser: LightningArgumentParser) -> None:
         "--init_from",
         type=list[str] | None,
         default=None,
-        metavar="[MODEL,...]",
+        metavar="MODEL|[MODEL,...]",
         help="start from models' weights: names of `avzoo list`, recipes trained here, bundles' folders, .ckpt files",
     )
     training.add_argument(
@@ -50,7 +50,7 @@ def add_options(parser: LightningArgumentParser) -> None:
         type=PositiveInt,
         default=1000,
         metavar="STEPS",
-        help="steps between checkpoints within an epoch",
+        help="steps between checkpoints, beside the one ahead of each validation",
     )
     training.add_argument(
         "--track", type=Track, default="csv", help="where to log beside metrics.csv, in the run's folder"
@@ -62,4 +62,7 @@ def add_options(parser: LightningArgumentParser) -> None:
         metavar="N",
         help="how many of the best checkpoints to keep; best.ckpt is the best",
     )
+    for action in parser._actions:
+        if action.nargs == "?" and action.dest.endswith(".help"):
+            action.nargs = None  # of Lightning's base classes there is nothing to explain
     parser.set_defaults({"trainer.enable_model_summary": False})  # `Progress` has a line

@@ -7,16 +7,20 @@ rest; `--model.help NAME`, `--data.help NAME`, `--preprocess.help` and `--traine
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import sys
 import textwrap
+from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import DefaultHelpFormatter
+from jsonargparse import DefaultHelpFormatter, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from avzoo.errors import did_you_mean
-from avzoo.train.recipe import LINKED, recipes
-from avzoo.train.signals import AGAIN
+from avzoo.errors import AvzooError, DataNotFoundError, did_you_mean
+from avzoo.registry import recipes
+from avzoo.train.recipe import LINKED
+from avzoo.train.signals import AGAIN, INTERRUPTED
 
 _AVE = "--config recipes/avsdn-ave.yaml --data.root /data/AVE_Dataset"
 _BEST = "runs/avsdn-ave/version_0/checkpoints/best.ckpt"
@@ -30,7 +34,7 @@ EXAMPLES = {
 }
 # What Lightning says of these options at length, or not at all: what they take, and what they do.
 WORDS = {
-    "config": ("RECIPE", f"a recipe: a file of your own, or recipes/NAME.yaml with NAME one of {', '.join(recipes())}"),
+    "config": ("RECIPE", f"a recipe: a file of your own, or one of {', '.join(recipes())}"),
     "print_config": (None, "print the recipe with all that the options change, and exit"),
     "seed_everything": ("SEED", "the seed of weights, order of the data and augmentation; true draws one"),
     "ckpt_path": ("FILE", "a checkpoint to measure, or for `fit` to go on from; to measure, a bundle's folder will do"),
@@ -71,11 +75,12 @@ def about(command: str, sentence: str) -> dict[str, str]:
     what = f"{sentence[0].upper()}{sentence[1:]}.\nEvery key of a recipe is an option, which overrides it.\n"
     examples = "".join(f"\n  avzoo {command} {example}" for example in EXAMPLES[command])
     status = "exit status: 0 done; 1 what was given cannot be used; 2 a wrong command line"
-    again = f";\n{AGAIN} a signal stopped it, all is saved: the same command goes on" if command == "fit" else ""
+    if command == "fit":
+        status += f";\n{AGAIN} a signal stopped it, {INTERRUPTED} Ctrl+C did: all is saved, the same command goes on"
     needed = {"validate": "--ckpt_path FILE", "test": "--ckpt_path FILE", "shard": "--config RECIPE --out FOLDER"}
     return {
         "usage": f"avzoo {command} {needed.get(command, '--config RECIPE')} [--KEY VALUE ...]",
-        "description": f"{what}{examples}\n\n{status}{again}",
+        "description": f"{what}{examples}\n\n{status}",
     }
 
 
@@ -113,6 +118,9 @@ class RecipeParser(LightningArgumentParser):
     """Lightning's parser, with a help by sections; a misspelt key or class is named, with the nearest one."""
 
     section = ""  # whose help was asked for
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"prog": "avzoo", "allow_abbrev": False, **options})
 
     def format_help(self, *arguments: Any, **options: Any) -> str:
         """What matters first; of preprocess and trainer the keys alone, unless they were asked for."""
@@ -164,9 +172,10 @@ class RecipeParser(LightningArgumentParser):
             key = unknown.group(1) or unknown.group(2)
             said = f"there is no option {key!r}{self._nearest(key)}"
         elif unknown := re.search(r"dot import path string: (\S+)", message):
-            listed = next((action.extra_help() for action in self._actions if action.dest == key), "")  # type: ignore[attr-defined]
-            nearest = did_you_mean(unknown.group(1), _class_names(listed.removeprefix(_LISTED)))
-            said = f"{key}: there is no class {unknown.group(1)!r}{nearest}"
+            said = f"{key}: there is no class {unknown.group(1)!r}{did_you_mean(unknown.group(1), self._classes(key))}"
+        elif bare := re.match(r"argument --([\w.]+)\.help: expected one argument", message):
+            key = bare.group(1)
+            said = f"--{key}.help explains one of {', '.join(self._classes(key))}: name it"
         elif missing := re.match(r"the following arguments are required: (.*)", message):
             options = re.sub(r"[a-z]+\.", "--", missing.group(1))
             said = f"missing: {options}{'; a recipe has them: --config RECIPE' if '--model' in options else ''}"
@@ -178,6 +187,11 @@ class RecipeParser(LightningArgumentParser):
         explained = [action.dest for action in self._actions if isinstance(action, SectionHelp)]
         return said, f"--{section}.help" if f"{section}.help" in explained else "--help"
 
+    def _classes(self, key: str) -> list[str]:
+        """The classes that an option takes."""
+        listed = next((action.extra_help() for action in self._actions if action.dest == key), "")  # type: ignore[attr-defined]
+        return _class_names(listed.removeprefix(_LISTED))
+
     def _nearest(self, given: str) -> str:
         """The nearest option, with or without its section; the nearest section, if there is no such."""
         names = {action.dest for action in self._actions}
@@ -186,6 +200,27 @@ class RecipeParser(LightningArgumentParser):
         if section not in sections:
             return did_you_mean(section, sections)
         return did_you_mean(given, names) or did_you_mean(key, {name.rpartition(".")[2] for name in names})
+
+
+def refusal(error: ValueError, config: Namespace) -> AvzooError | None:
+    """What a class of avzoo says against its arguments, without the paragraphs that jsonargparse makes of it.
+
+    Args:
+        error: As it comes from instantiation.
+        config: Of the command.
+
+    Returns:
+        None if no such class said anything.
+    """
+    said: BaseException | None = error
+    while said is not None and not isinstance(said, AvzooError):
+        said = said.__cause__
+    root = config.get("data.init_args.root")
+    lost = isinstance(said, DataNotFoundError) and root and not Path(root).exists()
+    if lost and config["config"] and not any(".root" in word for word in sys.argv):
+        recipe = os.path.relpath(config["config"][0])
+        return DataNotFoundError(f"{said}; {root} is data.root of {recipe}, --data.root names another")
+    return said
 
 
 def _keys_alone(actions: list[argparse.Action]) -> None:
@@ -214,7 +249,7 @@ def _value(key: str, message: str) -> str:
         return ""
     expected = _CLASS.sub(r"\1", " or ".join(types)).replace("NoneType", "null").replace("typing.Literal", "one of ")
     expected = expected.replace(": does not conform to restriction v", " ")
-    return f"{key} is {after.splitlines()[0]!r}, expected {expected}"
+    return f"{key} is {after.splitlines()[0]!r}, expected {expected.replace('] or one of [', ', ')}"
 
 
 def _class_names(paths: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from avzoo.errors import AvzooError, DataNotFoundError, did_you_mean
-from avzoo.registry import asset
+from avzoo.errors import AvzooError, DataNotFoundError
+from avzoo.registry import find_recipe
 
 # What is wired from elsewhere, and what to set instead.
 LINKED = {
@@ -22,16 +22,16 @@ LINKED = {
 }
 
 
-def recipes() -> list[str]:
-    """The names of the package's recipes."""
-    return sorted(file.stem for file in asset("recipes").glob("*.yaml"))
-
-
 def read_recipe(text: str) -> Any:
-    """Parse a recipe: `{name: AVSDN, ...}` for model, data and callbacks becomes jsonargparse's class path form."""
+    """Parse a recipe: `{name: AVSDN, ...}` for model, data and callbacks becomes jsonargparse's class path form.
+
+    One name of `init_from` is a list of one.
+    """
     recipe = yaml.safe_load(text)
     if not isinstance(recipe, dict):
         return recipe
+    if isinstance(recipe.get("init_from"), str):
+        recipe["init_from"] = [recipe["init_from"]]
     for section in ("model", "data"):
         if section in recipe:
             recipe[section] = _named(recipe[section])
@@ -51,8 +51,8 @@ def _named(options: Any) -> Any:
 def complete(arguments: Sequence[str]) -> list[str]:
     """The command line with its recipe found.
 
-    `--config recipes/NAME.yaml` names the recipe in the package where no such file lies here; `validate` and `test`
-    without a recipe take the one that lies beside the checkpoint.
+    `--config NAME` or `--config recipes/NAME.yaml` is the package's recipe where no such file lies here; `validate` and
+    `test` without a recipe take the one that lies beside the checkpoint.
 
     Raises:
         AvzooError: If something is set by hand that is wired from elsewhere.
@@ -61,13 +61,10 @@ def complete(arguments: Sequence[str]) -> list[str]:
     found = [part for word in arguments for part in _split(word)]
     for index, word in enumerate(found[:-1]):
         path = found[index + 1]
-        if word == "--config" and "://" not in path and not Path(path).exists():
-            if not asset(path).exists():
-                near = did_you_mean(Path(path).stem, recipes())
-                raise DataNotFoundError(
-                    f"{path}: there is no such recipe{near} (a file, or recipes/NAME.yaml, see `avzoo fit --help`)"
-                )
-            found[index + 1] = str(asset(path))
+        if word == "--config" and "://" not in path and (not Path(path).exists() or Path(path).is_dir()):
+            found[index + 1] = str(find_recipe(path))
+        if word == "--init_from" and isinstance(_yaml(path), str):
+            found[index + 1] = json.dumps([path])
     if found and found[0] in ("validate", "test") and "--config" not in found and "--ckpt_path" in found[:-1]:
         checkpoint = Path(found[found.index("--ckpt_path") + 1])
         found[1:1] = ["--config", str(_recipe_beside(checkpoint))]
@@ -79,7 +76,7 @@ def _split(word: str) -> list[str]:
     if word == "-c":
         return ["--config"]
     name, equals, value = word.partition("=")
-    return [name, value] if equals and name in ("--config", "--ckpt_path") else [word]
+    return [name, value] if equals and name in ("--config", "--ckpt_path", "--init_from") else [word]
 
 
 def _recipe_beside(checkpoint: Path) -> Path:
@@ -102,24 +99,38 @@ def check_links(arguments: Sequence[str]) -> None:
     Traceback (most recent call last):
     avzoo.errors.AvzooError: --data.seed cannot be set by hand: set the top-level `seed_everything`
     """
-    for word in arguments:
-        match = re.match(r"--(model|data)\.(?:init_args\.)?(\w+)", word)
-        if match and match.groups() in LINKED:
-            raise AvzooError(f"{match.group()} cannot be set by hand: {LINKED[match.group(1), match.group(2)]}")
-    for word, path in pairwise(arguments):
-        if word == "--config" and Path(path).is_file():
-            try:
-                recipe = read_recipe(Path(path).read_text(encoding="utf-8"))
-            except yaml.YAMLError as error:
-                raise AvzooError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-            for section, key in _given(recipe):
-                if (section, key) in LINKED:
-                    raise AvzooError(f"{path}: {section}.{key} cannot be set by hand: {LINKED[section, key]}")
+    for word, following in pairwise([*arguments, ""]):
+        option, equals, value = word.partition("=")
+        value = value if equals else following
+        content = _yaml(value)
+        if option in ("--config", "--model", "--data") and not isinstance(content, dict) and Path(value).is_file():
+            content = _content(value)
+        for key in reversed([] if option == "--config" else option.removeprefix("--").split(".")):
+            content = {key: content}
+        for section, key in _given(content):
+            if (section, key) in LINKED:
+                where = f"{value}: " if option == "--config" else "--"
+                raise AvzooError(f"{where}{section}.{key} cannot be set by hand: {LINKED[section, key]}")
+
+
+def _content(file: str) -> Any:
+    try:
+        return read_recipe(Path(file).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise AvzooError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
+
+
+def _yaml(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):  # of other options than these, or jsonargparse says what is wrong with it
+        return None
 
 
 def _given(recipe: Any) -> Iterator[tuple[str, str]]:
+    """Sections and keys that are set, be it as the section's own or as `init_args`."""
     for section in ("model", "data"):
         options = recipe.get(section) if isinstance(recipe, dict) else None
-        init_args = options.get("init_args") if isinstance(options, dict) else None
-        for key in init_args if isinstance(init_args, dict) else ():
-            yield section, key
+        for given in (options, options.get("init_args")) if isinstance(options, dict) else ():
+            for key in given if isinstance(given, dict) else ():
+                yield section, str(key).removesuffix("+")

@@ -7,10 +7,10 @@ from pathlib import Path
 from jsonargparse.typing import PositiveInt
 from lightning import LightningDataModule, LightningModule, Trainer
 
-from avzoo.data.base import AVDataModule
+from avzoo.data.base import SPLITS, AVDataModule
+from avzoo.data.packing import Content, pack
 from avzoo.errors import AvzooError
 from avzoo.parts import Part
-from avzoo.shards.packing import Content, pack
 from avzoo.train import rate
 
 
@@ -39,7 +39,7 @@ class AvzooTrainer(Trainer):
             raise AvzooError(f"{type(datamodule).__name__} has no frozen features to extract")
         datamodule.part = Part.parse(part)
         datamodule.on_missing = "error"  # what to do about broken clips is a question for training
-        datamodule.extract(("train", "val", "test"))
+        datamodule.extract(SPLITS)
         print(f"features are in {datamodule.cache.folders['audio'].parent}")
 
     def shard(

@@ -6,7 +6,7 @@ The index is generated: keys of 20 characters, ids of 11, one event a row, shard
 each of validation and test. It is opened in a fresh process; memory is the RSS of the whole process, the pages of the
 index that were looked at included, and what the imports take is stated apart. There, one after the other:
 
-* open: `Shards(...)`, to the first row that can be asked for;
+* open: `Shards(...)`, to the first row that can be asked for; the hash of the index is most of that;
 * find: 10,000 random keys, to the row of each;
 * labels: the class of every segment of all training rows, which a training of events asks for at its beginning;
 * items: all training rows as `Item`, one after the other, keeping none; no training from features asks for that.
@@ -30,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
+from avzoo.files import sha256
 from avzoo.shards import Shards
 from avzoo.shards.index import Entry, write_index
 from avzoo.shards.reading import FORMAT
@@ -56,7 +57,7 @@ def generate(folder: Path, rows: int) -> None:
         "classes": [*map(str, range(28)), "background"],
         "splits": {"train": rows - 2 * held_back, "val": held_back, "test": held_back},
         "shards": {f"{number:06d}.tar": 102_401_024 for number in range(-(-rows // 1000))},
-        "index": {"size": path.stat().st_size, "sha256": ""},
+        "index": {"size": path.stat().st_size, "sha256": sha256(path)},
     }
     (folder / "shards.json").write_text(json.dumps(facts), encoding="utf-8")
 
@@ -84,11 +85,11 @@ def measure(folder: Path) -> None:
     from avzoo.data.sharded import Rows, segment_labels
     from avzoo.preprocess import Preprocess
 
-    print(f"        {'':13} {memory() - before:8.0f} MB more for what a training imports")
     preprocess = Preprocess(audio_backbone="avzoo-audio", visual_backbone="tf_efficientnet_lite0")
+    print(f"        {'':13} {memory() - before:8.0f} MB more for what a training imports")
     training = Rows(shards, shards.splits["train"])
     started = time.perf_counter()
-    labels = segment_labels(shards, np.asarray(training.rows), preprocess)
+    labels = segment_labels(shards, np.fromiter(training.rows, np.int64, len(training)), preprocess)
     print(f"labels  {time.perf_counter() - started:10.1f} s    {memory():6.0f} MB, {len(labels):,} rows")
     del labels
     started = time.perf_counter()

@@ -1,9 +1,10 @@
 """Real video files with sound, rendered from a seed: what tests, demo and benchmarks run on.
 
 ```
-datasets  scripts of what is heard and seen, films of them, the three layouts
-├── looks, places       how the event classes look and where (drawn on canvas)
-├── sounds              how they sound
+datasets                the three layouts
+├── events              scripts of what is heard and seen, and films of them
+│   ├── looks, places   how the event classes look and where (drawn on canvas)
+│   └── sounds          how they sound
 ├── scenes              the ten TAU scenes: scene_looks, scene_sounds
 └── mp4                 encoding
 ```
@@ -11,17 +12,8 @@ datasets  scripts of what is heard and seen, films of them, the three layouts
 Imports no torch: worker processes start fast.
 """
 
-from avzoo.data.rendering.datasets import (
-    BACKGROUND,
-    CLASSES,
-    VERSION,
-    Script,
-    render,
-    script,
-    write_ave,
-    write_clips,
-    write_tau,
-)
+from avzoo.data.rendering.datasets import VERSION, write_ave, write_clips, write_tau
+from avzoo.data.rendering.events import BACKGROUND, CLASSES, Script, render, script
 from avzoo.data.rendering.scenes import SCENES, Take, film
 
 __all__ = [

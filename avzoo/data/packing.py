@@ -7,6 +7,7 @@ done. A killed pack goes on behind its last finished shard, and a finished one i
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -22,11 +23,11 @@ from avzoo.clip import probe
 from avzoo.data.base import AVDataModule, Item, Split
 from avzoo.data.features import extract
 from avzoo.errors import AvzooError, MediaError
-from avzoo.files import leftovers, sha256, whole
+from avzoo.files import FULL, leftovers, sha256, whole
 from avzoo.preprocess import Preprocessor
 from avzoo.shards.index import Entry, write_index
 from avzoo.shards.reading import FORMAT, requirements
-from avzoo.shards.records import END, member_header, member_name, padding, write_array
+from avzoo.shards.records import END, member_header, member_name, padding, view_member, write_array
 from avzoo.shards.storage import locked
 
 Content = Literal["clips", "frames", "features"]
@@ -48,7 +49,7 @@ def pack(data: AVDataModule, out: Path, *, content: Content, megabytes: int = 25
         The keys that could not be packed, each with its reason.
 
     Raises:
-        AvzooError: If other shards are in the folder.
+        AvzooError: If other shards are in the folder, or it cannot be written to.
     """
     groups = {split: _groups(data.items(split), content) for split in data.available}
     listing = hashlib.sha256()
@@ -65,7 +66,13 @@ def pack(data: AVDataModule, out: Path, *, content: Content, megabytes: int = 25
         "listing": listing.hexdigest(),
     }
     with locked(out / ".lock"):  # who comes second waits, and finds it finished
-        broken = _pack(data, out, facts, groups)
+        try:
+            broken = _pack(data, out, facts, groups)
+        except OSError as error:
+            raise AvzooError(
+                f"{out} is not finished ({error}): make room or mend what else is wrong there; the same command goes on"
+                " behind the last whole shard"
+            ) from error
         (out / ".lock").unlink(missing_ok=True)
     return broken
 
@@ -79,7 +86,8 @@ def _pack(data: AVDataModule, out: Path, facts: dict[str, Any], groups: dict[Spl
             f"{out} holds shards that differ in {', '.join(differ)}: pack into another folder, or delete this one"
         )
     if "index" in before:
-        print(f"{out} is finished already")
+        left_out = len(before["broken"])
+        print(f"{out} is finished already{f', without {left_out} clips: delete it to try them again' * bool(left_out)}")
         return dict(before["broken"])
     for leftover in leftovers(out, alone=True):
         leftover.unlink()
@@ -135,6 +143,8 @@ class Contents(Dataset[Members | str]):
             else:
                 members = self._features(group[0])
         except (AvzooError, OSError, RuntimeError, MemoryError) as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise
             return str(error) or type(error).__name__
         return {"json": json.dumps(said, ensure_ascii=False).encode(), **members}
 
@@ -159,16 +169,11 @@ class Contents(Dataset[Members | str]):
         cache, source, views = self.data.cache, item.source, self.data.cached_views(self.split)
         if cache.missing(source, views):
             reason = self.broken.get(source.place) or self.broken.get(item.id)
-            raise MediaError(reason or f"{item.path}: has no features: run the same command again")
+            raise MediaError(reason or f"{item.path}: has no features")
         members: Members = {"audio.npy": write_array(cache.read(source, "audio").numpy())}
         for view in range(views):
             members[view_member(view)] = write_array(cache.read(source, "visual", view).numpy())
         return members
-
-
-def view_member(view: int) -> str:
-    """The extension of a view's pictures in a record of features."""
-    return f"visual.{view}.npy" if view else "visual.npy"
 
 
 def _extension(path: Path) -> str:
@@ -215,7 +220,7 @@ def _fill(file: BinaryIO, stream: Iterator[tuple[Group, Members | str]], limit: 
         if isinstance(members, dict):
             try:
                 note["records"][key] = [start, *_write_record(file, key, members)]
-            except (AvzooError, OSError) as error:
+            except MediaError as error:  # of the clip's file, not of the shard's
                 file.seek(start)
                 file.truncate()
                 members = str(error)
@@ -230,26 +235,28 @@ def _write_record(file: BinaryIO, key: str, members: Members) -> tuple[int, str]
     """Append a record; its size and sha256."""
     digest, size = hashlib.sha256(), 0
     for extension, content in sorted(members.items()):
-        length = content.stat().st_size if isinstance(content, Path) else len(content)
-        head = member_header(f"{member_name(key)}.{extension}", length)
-        written = 0
-        for part in (head, *_parts(content), padding(length)):
+        for part in _member(f"{member_name(key)}.{extension}", content):
             file.write(part)
             digest.update(part)
-            written += len(part)
-        if written != len(head) + length + len(padding(length)):
-            raise MediaError(f"{content!s}: changed while it was read: run the same command again")
-        size += written
+            size += len(part)
     return size, digest.hexdigest()
 
 
-def _parts(content: bytes | Path) -> Iterator[bytes]:
-    if isinstance(content, bytes):
-        yield content
-        return
-    with content.open("rb") as file:
-        while part := file.read(CHUNK):
-            yield part
+def _member(name: str, content: bytes | Path) -> Iterator[bytes]:
+    """The bytes of a member, part by part; what fails at its file is a `MediaError`."""
+    try:
+        with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+            left = size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            yield member_header(name, size)
+            while part := file.read(CHUNK):
+                yield part
+                left -= len(part)
+            yield padding(size)
+    except OSError as error:
+        raise MediaError(f"{content!s} cannot be read: {error}") from error
+    if left:
+        raise MediaError(f"{content!s}: changed while it was read")
 
 
 def _finish(out: Path, facts: dict[str, Any], groups: dict[Split, list[Group]]) -> dict[str, str]:
