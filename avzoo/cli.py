@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from avzoo import __version__
 from avzoo.commands import COMMANDS, TRAINING
 from avzoo.errors import AvzooError, did_you_mean
+from avzoo.files import FULL
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,6 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
     except BrokenPipeError:  # `avzoo list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if not error.filename and error.errno not in FULL:
+            raise  # a mistake in a program, not of a folder or a disk
+        print(f"avzoo: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _run(arguments: list[str]) -> None:
@@ -44,13 +50,14 @@ def _run(arguments: list[str]) -> None:
         prog="avzoo",
         description="A model zoo for audio-visual scenes and events.",
         epilog="avzoo COMMAND --help explains one. To begin: avzoo demo, avzoo predict VIDEO.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"avzoo {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, help_ in {**COMMANDS, **TRAINING}.items():
         description = help_[0].upper() + help_[1:] + "."
         lines = argparse.RawDescriptionHelpFormatter  # examples keep theirs
-        commands.add_parser(name, help=help_, description=description, formatter_class=lines)
+        commands.add_parser(name, help=help_, description=description, formatter_class=lines, allow_abbrev=False)
     if not command or command.startswith("-"):
         parser.parse_args(arguments)
     own, module = commands.choices[command], importlib.import_module(f"avzoo.commands.{command}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import socket
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HOST = socket.gethostname().replace(".", "-")  # machines that share a folder count their processes alike
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # what a disk says that is written to, never a file that is read
 
 
 @contextlib.contextmanager
@@ -33,8 +35,13 @@ def whole(path: Path) -> Iterator[Path]:
         yield unfinished
         unfinished.chmod(mode)
         unfinished.replace(path)
+    except OSError as error:
+        if error.errno and str(error.filename) in ("None", str(unfinished)):  # of a full disk writing knows no name
+            error.filename = str(path)
+        raise
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # that it has become `path` is the usual one
+            unfinished.unlink()
 
 
 def temporary(path: Path, kind: str = "tmp") -> Path:

@@ -7,6 +7,7 @@ overrides, `--print_config`, `--trainer.logger WandbLogger`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 
 from jsonargparse import Namespace, set_loader
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning import __version__ as lightning_version
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
@@ -32,16 +33,18 @@ from avzoo.init_from import find_parent, take_over
 from avzoo.models import AVModule, distillation, places  # noqa: F401
 from avzoo.preprocess import Preprocess
 from avzoo.train import rate, report, slurm, smoke, tracking
-from avzoo.train.best import Best, KeptBest
+from avzoo.train.best import Best, KeptBest, Misspelt
+from avzoo.train.checkpoint import BundlesToo, check_kind
 from avzoo.train.finetune import FineTune  # noqa: F401 - so that recipes can name it
 from avzoo.train.noise import NOISE
 from avzoo.train.options import add_options
-from avzoo.train.parser import HelpFormatter, RecipeParser, about
+from avzoo.train.parser import HelpFormatter, RecipeParser, about, refusal
 from avzoo.train.progress import Progress
 from avzoo.train.recipe import complete, read_recipe
-from avzoo.train.resume import Resumable, WholeCheckpoints
+from avzoo.train.resume import Resumable
 from avzoo.train.runs import Run, start, unfinished
 from avzoo.train.share import WholeBatch
+from avzoo.train.signals import interruptible
 from avzoo.train.trainer import AvzooTrainer
 
 
@@ -81,6 +84,32 @@ class AvzooCLI(LightningCLI):
         ours = {key: {"model", "datamodule"} for key in ("extract", "shard", "lr")}
         return {key: known[key] for key in ("fit", "validate", "test")} | ours
 
+    def _parse_ckpt_path(self) -> None:
+        """Let Lightning take the model's options from a checkpoint, if it is of the recipe's kind."""
+        command = self.config["subcommand"]
+        config = self.config[command]
+        given = config.get("ckpt_path")
+        if given:
+            check_kind(Path(given), config["model"]["class_path"], Preprocess.of(_plain(config["preprocess"])))
+        elif command in ("validate", "test"):
+            raise AvzooError(f"{command}: --ckpt_path FILE is missing: the figures would be those of random weights")
+        super()._parse_ckpt_path()
+
+    def instantiate_classes(self) -> None:
+        """Quote what a class refuses without the paragraph that jsonargparse makes of it."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            said = refusal(error, self.config[self.subcommand])
+            if said is None:
+                raise
+            raise said from None
+
+    def after_instantiate_classes(self) -> None:
+        """Say what does not go together before features are extracted."""
+        if isinstance(self.model, AVModule):
+            self.model.check_data(self.datamodule)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A trainer whose checkpoints are whole, and that leaves the sharing of batches to the data that can."""
         config = self.config_init[self.subcommand]
@@ -102,7 +131,10 @@ class AvzooCLI(LightningCLI):
             kwargs["use_distributed_sampler"] = False
         if options["default_root_dir"] is None:  # where Lightning, under Slurm, would go on from other runs' hpc_ckpt_*
             kwargs["default_root_dir"] = "runs"
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise AvzooError(f"trainer: {' '.join(str(error).split())}") from error
 
     def before_fit(self) -> None:
         """Go on with the newest run of this recipe that is not finished, or start one in a folder of its own."""
@@ -127,7 +159,7 @@ class AvzooCLI(LightningCLI):
         kept = [KeptBest(run, config["monitor"], config["keep_best"])] if config["keep_best"] > 1 else []
         own = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
         given = [callback for callback in config["trainer"]["callbacks"] or [] if isinstance(callback, Checkpoint)]
-        callbacks[:] = [*own, self.record, *given, self.best, *kept, Resumable(run, config["save_every"])]
+        callbacks[:] = [Misspelt(), *own, self.record, *given, self.best, *kept, Resumable(run, config["save_every"])]
 
     def before_lr(self) -> None:
         """Start where a training would."""
@@ -167,11 +199,10 @@ class AvzooCLI(LightningCLI):
 
     def _open_loggers(self, run: Run) -> None:
         track = self.config_init[self.subcommand]["track"]
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(run.release)
             own = tracking.open_loggers(track, run, first=self.trainer.is_global_zero)
-        except AvzooError:
-            run.release()
-            raise
+            undo.pop_all()
         self.trainer.loggers = [*own, *self.trainer.loggers]
 
     def _decide_run(self, recipe: str) -> Run:
@@ -248,21 +279,6 @@ class AvzooCLI(LightningCLI):
         print(f"confusion matrix: {picture}")
 
 
-class BundlesToo(WholeCheckpoints):
-    """Checkpoints that are whole; to validate and test, the folder of a bundle will do."""
-
-    def load_checkpoint(self, path: Any, *args: Any, **options: Any) -> dict[str, Any]:
-        """What Lightning wants to know of a model."""
-        if not Path(path).is_dir():
-            return super().load_checkpoint(path, *args, **options)
-        model = bundle.read(Path(path))
-        return {
-            "state_dict": model.state_dict(),
-            "hyper_parameters": dict(model.hparams),
-            "pytorch-lightning_version": lightning_version,
-        }
-
-
 def _plain(preprocess: Any) -> dict[str, Any]:
     return preprocess.to_dict() if isinstance(preprocess, Preprocess) else dict(vars(preprocess))
 
@@ -284,9 +300,12 @@ def main(arguments: Sequence[str]) -> AvzooCLI:
     set_loader("avzoo", read_recipe)
     sys.argv[1:] = complete(arguments)  # Lightning starts other processes by this command line
     try:
-        return _run()
+        with interruptible():
+            return _run()
     except FileNotFoundError as error:
         raise DataNotFoundError(str(error)) from error
+    except MisconfigurationException as error:
+        raise AvzooError(" ".join(str(error).split())) from error
 
 
 def _run() -> AvzooCLI:
@@ -299,7 +318,6 @@ def _run() -> AvzooCLI:
         save_config_callback=ResolvedRecipe,
         parser_class=RecipeParser,
         parser_kwargs={
-            "prog": "avzoo",
             "parser_mode": "avzoo",
             "formatter_class": HelpFormatter,
             **{command: about(command, sentence) for command, sentence in TRAINING.items()},

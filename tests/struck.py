@@ -3,7 +3,7 @@
 All are forks of one process that has imported everything, so that they start in no time. A moment is `step:7:KILL`,
 `validation:1:TERM`, `saving:8:KILL` (half a checkpoint is written), `extracting:2:USR1` (two clips are done) or
 `never`: where, after how many batches, epochs, steps or clips, and what; `TERM+TERM` comes twice. Only the last of
-the processes is struck.
+the processes is struck, with `INT*` all, as by a terminal.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ def _child(
     code = 1
     try:
         signal.alarm(LIMIT)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
         output = os.open(place / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -151,8 +152,8 @@ def _train(moment: str, arguments: list[str], processes: int, loaders: int) -> N
 
     AVDataModule.setup = read_ahead  # type: ignore[method-assign]
 
-    if moment != "never" and os.environ.get("LOCAL_RANK", "0") == str(processes - 1):
-        strike(moment)
+    if moment != "never" and (moment.endswith("*") or os.environ.get("LOCAL_RANK", "0") == str(processes - 1)):
+        strike(moment.removesuffix("*"))
     cli.main(arguments)
 
 

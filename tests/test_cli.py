@@ -97,6 +97,14 @@ def test_an_error_is_one_line_and_status_1(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("arguments", [["list", "--js"], ["--vers"]])
+def test_an_option_is_written_out(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    assert capsys.readouterr().out == ""
+
+
 def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     for command in cli.COMMANDS:
         with pytest.raises(SystemExit) as stop:

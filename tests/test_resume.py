@@ -6,6 +6,8 @@ import csv
 import hashlib
 import random
 import shutil
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from avzoo import cli, registry
 from avzoo.data.ave import AVE
 from avzoo.preprocess import Preprocess
 from avzoo.train import runs
+from avzoo.train.resume import WholeCheckpoints
+from avzoo.train.signals import StopFlag
 
 # 6 clips, 6 steps an epoch; dropout, exchanges, averaged weights and one_cycle are the recipe's
 SMALL = ["--data.batch_size", "1", "--model.hidden_dim", "8", "--trainer.max_epochs", "3", "--save_every", "2"]
@@ -67,6 +71,12 @@ def losses(run: Path) -> list[str]:
         return [row["val_loss"] for row in csv.DictReader(file) if row.get("val_loss")]
 
 
+def steps(folder: Path) -> int:
+    """How many are in the last checkpoint of the one run in a folder, finished or not."""
+    (last,) = (folder / "runs").glob("*/version_*/checkpoints/last.ckpt")
+    return int(torch.load(last, weights_only=True)["global_step"])
+
+
 def only_run(folder: Path) -> Path:
     """The one run in a folder, which left nothing half done."""
     (run,) = (folder / "runs").glob("*/version_*")
@@ -78,14 +88,58 @@ def only_run(folder: Path) -> Path:
 def test_kills_leave_no_trace(command: list[str], tmp_path: Path) -> None:
     cli.main(command)
     undisturbed = only_run(tmp_path)
-    moments = "step:0:KILL,validation:0:TERM+TERM,saving:8:KILL,validation:1:KILL,step:15:TERM,validation:2:USR1,never"
+    moments = "step:0:KILL,validation:0:TERM+TERM,saving:8:KILL,validation:1:KILL,step:15:INT,validation:2:USR1,never"
     ends = struck.drive(tmp_path / "b", moments, command)
-    assert ends == [[-9], [75], [-9], [-9], [75], [75], [0]]
+    assert ends == [[-9], [75], [-9], [-9], [130], [75], [0]]
     struck_run = only_run(tmp_path / "b")
     assert fingerprint(struck_run) == fingerprint(undisturbed)
     # also of epochs that were gone on with in the middle: means are over all their steps
     assert (struck_run / "metrics.csv").read_text() == (undisturbed / "metrics.csv").read_text()
     assert (struck_run / "bundle").exists()
+
+
+@pytest.mark.parametrize(("name", "status"), [("TERM", 75), ("USR1", 75), ("INT", 130)])
+def test_it_stops_before_the_next_step(
+    name: str, status: int, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert struck.drive(tmp_path / "b", f"step:8:{name}", command) == [[status]]  # steps count from 0
+    said = capsys.readouterr().out
+    assert said.strip().splitlines()[-1] == "stopped by a signal after 9 steps; the same command goes on"
+    assert steps(tmp_path / "b") == 9
+
+
+def test_a_second_ctrl_c_ends_at_once(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert struck.drive(tmp_path / "b", "step:9:INT+INT", command) == [[130]]
+    assert capsys.readouterr().out.strip().splitlines()[-1] == "avzoo: interrupted"
+    assert steps(tmp_path / "b") == 8  # of the last checkpoint, one every two
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Those of all signals are as before in the end."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_ctrl_c_waits_only_where_somebody_looks_and_only_once() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    flag = StopFlag()
+    flag.install()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    flag = StopFlag()
+    flag.install()
+    flag.asked = True
+    signal.raise_signal(signal.SIGINT)
+    assert flag.stop().code == 130
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a background job
+    flag.install()
+    signal.raise_signal(signal.SIGINT)
 
 
 def test_what_a_schedule_remembers_outlives_kills(
@@ -153,7 +207,8 @@ def test_two_processes_stop_together_and_go_on_exactly(command: list[str], tmp_p
     for name in "ab":
         shutil.copytree(only_run(tmp_path) / "bundle", tmp_path / name / "parent")
     assert struck.drive(tmp_path / "a", "never", two, processes=2) == [[0, 0]]
-    assert struck.drive(tmp_path / "b", "step:1:USR1", two, processes=2) == [[75, 75]]  # only one got the signal
+    ends = struck.drive(tmp_path / "b", "step:1:USR1,step:2:INT*", two, processes=2)  # the former to one of them
+    assert ends == [[75, 75], [130, 130]]
     shutil.rmtree(tmp_path / "b" / "parent")
     killed, done = struck.drive(tmp_path / "b", "step:3:KILL,never", two, processes=2)
     assert killed[1] == -9
@@ -203,6 +258,65 @@ def test_other_processes_extract_the_same_features(rendered: Path, tmp_path: Pat
     assert contents[0] == contents[1]
 
 
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*command, "--trainer.max_epochs", "1"]
+    cli.main(command)
+    assert struck.drive(tmp_path / "b", "step:4:KILL", command) == [[-9]]
+    (folder,) = (tmp_path / "b" / "runs").glob("*/version_0/checkpoints")
+    content = (folder / "last.ckpt").read_bytes()
+    (folder / "last.ckpt").write_bytes(content[: len(content) // 2])
+    assert struck.drive(tmp_path / "b", "saving:4:KILL,step:4:KILL,never", command) == [[-9], [-9], [0]]
+    said = capsys.readouterr().out
+    assert said.count("last.ckpt is damaged: passed over") == 1
+    assert said.count("/previous.ckpt (`--resume false`") == 2  # what is damaged never takes its place
+    assert fingerprint(only_run(tmp_path / "b")) == fingerprint(only_run(tmp_path))
+    assert not (folder / "previous.ckpt").exists()
+
+
+def test_there_is_a_checkpoint_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    last, previous = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
+    for step in (1, 2):
+        WholeCheckpoints().save_checkpoint({"step": step}, last)
+    assert [torch.load(path)["step"] for path in (last, previous)] == [2, 1]
+    replace, seen = Path.replace, []
+
+    def watched(path: Path, target: Path) -> Path:
+        found = replace(path, target)
+        newest = runs.newest_checkpoint(tmp_path)
+        assert newest is not None
+        seen.append(torch.load(newest)["step"])
+        return found
+
+    monkeypatch.setattr(Path, "replace", watched)
+    WholeCheckpoints().save_checkpoint({"step": 3}, last)
+    assert seen == [2, 3]
+
+
+def test_a_moved_run_is_gone_on_with_as_it_was(command: list[str], tmp_path: Path) -> None:
+    # the first epoch is made out to be the best one: that would be forgotten, and best.ckpt written over
+    command = [*command, "--keep_best", "2"]
+    assert struck.drive(tmp_path / "b", "step:8:KILL", command) == [[-9]]
+    (folder,) = (tmp_path / "b" / "runs").glob("*/version_0/checkpoints")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    last = torch.load(folder / "last.ckpt", weights_only=True)
+    for key, state in last["callbacks"].items():
+        if key.startswith(("Best", "KeptBest")):
+            state["best_model_score"] = torch.tensor(2.0)
+            state["best_k_models"] = {path: torch.tensor(2.0) for path in state["best_k_models"]}
+    torch.save(last, folder / "last.ckpt")
+    (tmp_path / "b").rename(tmp_path / "c")
+    assert struck.drive(tmp_path / "c", "never", command) == [[0]]
+    moved = only_run(tmp_path / "c") / "checkpoints"
+    assert not (tmp_path / "b").exists()
+    kept = [name for name in before if name.startswith(("best", "epoch-"))]
+    assert len(kept) == 2
+    for name in kept:
+        assert (moved / name).read_bytes() == before[name]
+    assert len([*moved.iterdir()]) == 4  # last.ckpt and the second best
+
+
 def test_what_is_damaged_is_never_gone_on_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = "trainer: {max_epochs: 3, devices: 1}"
     run = runs.start(tmp_path, recipe)
@@ -225,6 +339,9 @@ def test_what_is_damaged_is_never_gone_on_from(tmp_path: Path, capsys: pytest.Ca
         other.release()
     assert capsys.readouterr().out.count("is damaged") == 3
     assert runs.unfinished(tmp_path, "trainer: {max_epochs: 4}") is None
+    for nonsense in (b"\xff\xfe\x00\x01", b"trainer: {max_epochs"):
+        (run.folder / "recipe.yaml").write_bytes(nonsense)
+        assert runs.unfinished(tmp_path, recipe) is None
 
 
 def test_a_finished_run_is_left_alone_and_an_empty_one_goes(tmp_path: Path) -> None:

@@ -9,10 +9,14 @@ checkpoints/best.ckpt              by `monitor`; always there, always the best
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
+from avzoo.errors import AvzooError, did_you_mean
+from avzoo.models.base import AVModule
 from avzoo.train.runs import Run
 
 
@@ -25,7 +29,42 @@ def mode(monitor: str) -> Literal["min", "max"]:
     return "min" if monitor.endswith("loss") else "max"
 
 
-class Best(ModelCheckpoint):
+class Misspelt(Callback):
+    """Refuses a `monitor` that no validation measures at the first one, the sanity check, not after a whole epoch.
+
+    It has to come before the callbacks that look. What training measures is not known by then; nor is what someone
+    else's model may log.
+    """
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look what there is."""
+        found = trainer.callback_metrics
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            name = getattr(callback, "monitor", None)
+            if not isinstance(name, str) or name in (*found, "epoch", "step"):
+                continue
+            if name.startswith("val") or (isinstance(pl_module, AVModule) and not name.startswith("train")):
+                known = [other for other in found if other.startswith("val")]
+                raise AvzooError(f"no validation measures {name!r}{did_you_mean(name, known)} ({', '.join(known)})")
+
+
+class _Kept(ModelCheckpoint):
+    """What it kept is in the run's folder, wherever that is by now."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on; Lightning stores whole paths, and forgets all of it where they are others."""
+
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath), Path(path).name)) if path else path
+
+        if Path(here(state_dict["best_model_path"])).is_file():  # not where this goes on from another run's checkpoint
+            paths = {key: here(path) for key, path in state_dict.items() if key.endswith("_path")}
+            best = {here(path): value for path, value in state_dict["best_k_models"].items()}
+            state_dict = {**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath}
+        super().load_state_dict(state_dict)
+
+
+class Best(_Kept):
     """Keeps `best.ckpt`.
 
     Args:
@@ -39,7 +78,7 @@ class Best(ModelCheckpoint):
         )
 
 
-class KeptBest(ModelCheckpoint):
+class KeptBest(_Kept):
     """Keeps the best few, each under a name of its own; a class of its own, since Lightning tells states apart by it.
 
     Args:
@@ -56,6 +95,7 @@ class KeptBest(ModelCheckpoint):
             save_top_k=count,
             filename=f"epoch-{{epoch}}-{{{monitor}:.4f}}",
             auto_insert_metric_name=False,
+            enable_version_counter=False,  # an epoch that is done again writes the same file again
         )
 
     def format_checkpoint_name(self, metrics: dict[str, Any], *args: Any, **options: Any) -> str:

@@ -3,7 +3,7 @@
 A checkpoint is taken at the door of a training step, when nothing is half done: counters, averages, schedules and the
 random numbers of every process are those that the step begins with, and it is the first thing to happen afterwards.
 One is taken before the last step ahead of each validation, which can then be left at any moment.
-The order of the data needs no state: it comes from seed and epoch, see `avzoo.data.base.Shares`.
+The order of the data needs no state: it comes from seed and epoch, see `avzoo.data.loading.Shares`.
 """
 
 from __future__ import annotations
@@ -18,24 +18,36 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
-from avzoo.data.base import Shares
+from avzoo.data.loading import Shares
 from avzoo.files import whole
-from avzoo.train.runs import Run
-from avzoo.train.signals import StopFlag, Stopped, stop
+from avzoo.train.runs import LAST, PREVIOUS, Run
+from avzoo.train.signals import StopFlag, Stopped
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, then moves it there: a file by its name is always whole."""
+    """Writes a checkpoint beside its place, then moves it there: a file by its name is always whole.
+
+    The `last.ckpt` before it becomes `previous.ckpt`.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write to a local path; anything else is Lightning's business."""
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        with whole(Path(path)) as unfinished, unfinished.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
+        path = Path(path)
+        with whole(path) as unfinished:
+            with unfinished.open("wb") as file:
+                try:
+                    torch.save(checkpoint, file)
+                except RuntimeError as error:
+                    if isinstance(error.__context__, OSError):  # a full disk: torch hides it behind an error of its own
+                        raise error.__context__ from None
+                    raise
+                file.flush()
+                os.fsync(file.fileno())
+            if path.name == LAST and path.exists():
+                path.replace(path.with_name(PREVIOUS))
 
 
 class Resumable(Checkpoint):
@@ -56,17 +68,20 @@ class Resumable(Checkpoint):
         self._saved_at = -1  # the step before which the last one was
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002 - Lightning's
-        """Clear away what a killed process left half written."""
+        """Clear away what a killed process left half written, and a damaged `last.ckpt`, which is not to be kept."""
         if stage == "fit" and trainer.is_global_zero:
             for left in self.run.checkpoints.glob(".*.tmp"):
                 left.unlink()
+            if self.run.checkpoint != self.run.checkpoints / LAST:
+                (self.run.checkpoints / LAST).unlink(missing_ok=True)
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Take the signals back from Lightning."""
+        """Take the signals back from Lightning; from here on they wait for a step, as other processes do."""
         self._flag.install()
+        self._flag.asked = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """From here on signals wait for a step; give every process random numbers of its own."""
+        """Here as well, where there was no such check; give every process random numbers of its own."""
         self._flag.install()
         self._flag.asked = True
         if trainer.global_rank:
@@ -79,7 +94,7 @@ class Resumable(Checkpoint):
             self._restore_random_numbers(trainer, self._resumed["processes"])
             trainer.fit_loop._restarting = False  # or a plateau at the end of this epoch would not lower the rate
             return
-        stopping = trainer.strategy.reduce_boolean_decision(self._flag.raised, all=False)
+        stopping = trainer.strategy.reduce_boolean_decision(self._flag.raised > 0, all=False)
         first, done = batch_idx == 0, trainer.fit_loop.epoch_loop.total_batch_idx
         validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         last = validated and batch_idx + trainer.accumulate_grad_batches >= trainer.num_training_batches
@@ -92,15 +107,15 @@ class Resumable(Checkpoint):
             self._at_door = False
             self._saved_at = trainer.global_step
         if whole and stopping:
-            raise stop()
+            raise self._flag.stop()
 
     def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Stop here too, if the validation will follow when the last step is done again."""
-        if trainer.sanity_checking or not _knows_its_place(trainer.val_dataloaders):
+        """Stop here too, before the first step or if the validation will follow when the last step is done again."""
+        if not _knows_its_place(trainer.val_dataloaders):
             return
-        stopping = trainer.strategy.reduce_boolean_decision(self._flag.raised, all=False)
-        if stopping and self._saved_at + 1 == trainer.global_step:
-            raise stop()
+        stopping = trainer.strategy.reduce_boolean_decision(self._flag.raised > 0, all=False)
+        if stopping and (trainer.sanity_checking or self._saved_at + 1 == trainer.global_step):
+            raise self._flag.stop()
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Count the steps before a resumption too in what is logged once an epoch."""
@@ -128,7 +143,7 @@ class Resumable(Checkpoint):
     def _save(self, trainer: Trainer) -> None:
         for logger in trainer.loggers:
             logger.save()
-        trainer.save_checkpoint(self.run.checkpoints / "last.ckpt", weights_only=False)
+        trainer.save_checkpoint(self.run.checkpoints / LAST, weights_only=False)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         """Add what every process has of its own; at the door, count the coming step as not begun."""

@@ -4,6 +4,7 @@
 runs/<recipe>/version_0/recipe.yaml            as resolved: what "the same command" is recognised by
                         checkpoints/best.ckpt  by `monitor`
                         checkpoints/last.ckpt  where it goes on
+                        checkpoints/previous.ckpt  and where, should that one be damaged; until it is finished
                         lock                   held by the process that trains; let go however that ends; in it the
                                                number of the Slurm job, which alone goes on while it is in the queue
                         finished               nothing is left to do
@@ -28,6 +29,7 @@ from avzoo.errors import AvzooError
 from avzoo.files import whole
 from avzoo.train import slurm
 
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 # What may differ between two commands that mean the same run: it changes where and how fast, not what is learned.
 FREE = frozenset(
     {
@@ -83,7 +85,7 @@ class Run:
         """Let others train here; of a run that came to nothing no folder stays."""
         if self._lock is None:
             return
-        if {path.name for path in self.folder.iterdir()} <= {"lock", "recipe.yaml"}:
+        if {path.name for path in self.folder.iterdir()} <= {"lock", "recipe.yaml", "hparams.yaml"}:
             shutil.rmtree(self.folder, ignore_errors=True)  # another process may be looking at it
         os.close(self._lock)
         self._lock = None
@@ -91,6 +93,7 @@ class Run:
     def finish(self) -> None:
         """Note that nothing is left to do."""
         (self.folder / "finished").touch()
+        (self.checkpoints / PREVIOUS).unlink(missing_ok=True)
         self.release()
 
 
@@ -122,7 +125,10 @@ def unfinished(parent: Path, recipe: str) -> Run | None:
     """
     wanted, job = same(recipe), slurm.job()
     for run in sorted(map(Run, parent.glob("version_*")), key=lambda run: (run.job == job, _number(run.folder)))[::-1]:
-        if same(_read(run.folder / "recipe.yaml")) != wanted:
+        try:
+            if same(_read(run.folder / "recipe.yaml")) != wanted:
+                continue
+        except yaml.YAMLError:  # damaged: nobody can tell what it was
             continue
         if (run.folder / "finished").exists() or (run.job != job and slurm.is_queued(run.job)) or not run.acquire():
             continue
@@ -176,9 +182,8 @@ def same(recipe: str) -> dict[str, Any]:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that can be gone on from; damaged ones are passed over, with a word."""
-    found = [path for path in folder.glob("*.ckpt") if path.stem.startswith("last")]
-    for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+    """The newest checkpoint that can be gone on from exactly; damaged ones are passed over, with a word."""
+    for path in filter(Path.exists, (folder / LAST, folder / PREVIOUS)):
         if is_whole(path):
             return path
         print(f"{path} is damaged: passed over")
@@ -197,8 +202,8 @@ def is_whole(checkpoint: Path) -> bool:
 def _read(file: Path) -> str:
     """A file's text, or none where it is not there, no longer or not yet."""
     try:
-        return file.read_text(encoding="utf-8")
-    except FileNotFoundError:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
         return ""
 
 

@@ -1,8 +1,10 @@
-"""SIGTERM and SIGUSR1 end a training in good order: all processes at the same step, saved, exit status 75.
+"""SIGTERM, SIGUSR1 and Ctrl+C end a training in good order: all processes at the same step, saved, exit status 75.
 
 Lightning's own handler talks to the other processes from within a signal, which blocks them for good. Here a handler
-sets a flag, and the processes ask one another between two steps. Before the first step and after the last one there
+sets a flag, and the processes ask one another between two steps. Before the sanity check and after the last step there
 is nothing to save, and the handler ends its process at once: features that are being extracted are kept clip by clip.
+
+Ctrl+C (SIGINT) is 130, as everywhere, and a `KeyboardInterrupt` wherever there is nothing to wait for; so is a second.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from collections.abc import Iterator
 from types import FrameType
 
 AGAIN = 75  # EX_TEMPFAIL: run the same command again
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+INTERRUPTED = 130  # what a shell makes of Ctrl+C
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Stopped(SystemExit):
@@ -31,40 +34,54 @@ class Stopped(SystemExit):
 
 
 class StopFlag:
-    """Whether one of the two signals came; a second one changes nothing.
+    """Whether one of the signals came; a second one changes nothing, but for a second Ctrl+C.
 
     Attributes:
-        raised: It came.
+        raised: The number of the first that came; 0 before.
         asked: Somebody will look at `raised`; otherwise the signal itself ends the process.
     """
 
     def __init__(self) -> None:
-        self.raised = self.asked = False
+        self.raised, self.asked = 0, False
         self._process = os.getpid()
 
     def install(self) -> None:
-        """Take the place of all other handlers."""
+        """Take the place of all other handlers, but let a job in the background ignore Ctrl+C as it does."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                signal.signal(number, self._raise)
+                if number != signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, self._raise)
 
     def _raise(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what Python hands over
-        if self.raised or os.getpid() != self._process:  # Slurm signals the forks that load data as well
+        if os.getpid() != self._process:  # Slurm and a terminal signal the forks that load data as well
             return
-        self.raised = True
-        if not self.asked:
-            raise stop()
+        at_once = number == self.raised == signal.SIGINT or not (self.raised or self.asked)
+        self.raised = self.raised or number
+        if at_once:
+            stopped = self.stop()
+            raise KeyboardInterrupt if stopped.code == INTERRUPTED else stopped
+
+    def stop(self) -> Stopped:
+        """What to raise: a process that Lightning started ends with 0, it would take another status for a crash."""
+        child = "AVZOO_RUN" in os.environ and os.environ.get("LOCAL_RANK", "0") != "0"
+        return Stopped(0 if child else INTERRUPTED if self.raised == signal.SIGINT else AGAIN)
 
 
 @contextlib.contextmanager
 def heeded() -> Iterator[None]:
-    """Heed the signals in a block of one process, say so if one ends it, and give them back as they were."""
+    """Heed the signals in a block of one process, say so if one ends it, and give them back as they were.
+
+    Raises:
+        KeyboardInterrupt: If it was Ctrl+C, which is to end a cell of a notebook and no more.
+    """
     before = {number: signal.getsignal(number) for number in SIGNALS}
     StopFlag().install()
     try:
         yield
     except Stopped as stopped:
         stopped.say()
+        if stopped.code == INTERRUPTED:
+            raise KeyboardInterrupt from None
         raise
     finally:
         if threading.current_thread() is threading.main_thread():
@@ -72,7 +89,12 @@ def heeded() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def stop() -> Stopped:
-    """What to raise: 75, but 0 in a process that Lightning started, which would take another status for a crash."""
-    child = "AVZOO_RUN" in os.environ and os.environ.get("LOCAL_RANK", "0") != "0"
-    return Stopped(0 if child else AGAIN)
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl+C stays what it is in a block: Lightning would make an exit with status 1 of it, without a word."""
+    try:
+        yield
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise

@@ -127,11 +127,12 @@ def _wandb(run: Run) -> Logger:
     """Begin, or go on with, the run whose id is kept in the folder."""
     import wandb
     from lightning.pytorch.loggers import WandbLogger
+    from pydantic import ValidationError  # of wandb's settings
 
     file = run.folder / "wandb-id"
     name = file.read_text(encoding="utf-8") if file.exists() else uuid.uuid4().hex[:8]
-    silent = wandb.Settings(silent=True)
     try:
+        silent = wandb.Settings(silent=True)
         wandb.setup(silent)  # so that it raises where it would ask for a key
         experiment = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "avzoo"),
@@ -142,9 +143,11 @@ def _wandb(run: Run) -> Logger:
             reinit="finish_previous",
             settings=silent,
         )
-    except wandb.errors.Error as error:
+    except (wandb.errors.Error, ValidationError) as error:
         if isinstance(error, wandb.errors.UsageError):
             problem = "nobody is logged in: run `wandb login` or set WANDB_API_KEY"
+        elif isinstance(error, ValidationError):
+            problem = "; ".join(f"{' '.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         else:
             problem = " ".join(str(error).split())
         raise AvzooError(f"--track wandb: {problem}. WANDB_MODE=offline tracks without a login or a network") from error

@@ -24,6 +24,7 @@ MOMENTS = {
     "step:17:KILL": "kill -9 in the last step",
     "step:15:TERM+TERM": "SIGTERM twice",
     "validation:0:USR1": "SIGUSR1 in a validation",
+    "step:8:INT": "Ctrl+C",
 }
 
 
