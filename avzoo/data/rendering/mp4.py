@@ -1,6 +1,6 @@
 """Frames and a waveform into an mp4 file: the encoder behind the synthetic clips.
 
-The same frames and sound give the same bytes, with the same version of FFmpeg, on any number of cores.
+The same frames and sound give the same bytes, with the same version of FFmpeg, on any kind and number of cores.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ def encode(
     if size < 16 or size % 2 or fps < 1:
         raise AvzooError(f"size must be even and at least 16 pixels and fps at least 1, given {size} and {fps}")
     with whole(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
-        # One thread: the bytes must not depend on the number of cores.
+        # One thread, and no floating point in an order of the processor's own: bytes must depend on neither, nor on chance.
         options = {"preset": "veryfast", "crf": "21", "g": str(2 * fps), "threads": "1"}
+        options["x264-params"] = "cpu-independent=1"
         video = container.add_stream("libx264", rate=fps, options=options)
         video.width, video.height, video.pix_fmt = size, size, "yuv420p"
         audio = None
