@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from avzoo.models.base import AVModule
-from avzoo.registry import Checkpoint, asset, format_metric
+from avzoo.registry import Checkpoint, format_metric, recipes
 
 # Of the licences that https://huggingface.co/docs/hub/repositories-licenses lists; any other is `other` with its name.
 HUB_LICENCES = {"apache-2.0", "mit", "cc0-1.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"}
@@ -75,7 +75,7 @@ def render_card(
     trained = f"{'fine-tuned' if parents else 'trained'} on {entry.dataset}"
     if parents:
         trained += " from " + ", ".join(f"{name} ({licence})" if licence else name for name, licence in parents.items())
-    avzoos = not parents and asset(f"recipes/{entry.recipe}.yaml").exists()
+    packaged = not parents and entry.recipe in recipes()
     lines = [
         "---",
         yaml.safe_dump(metadata(entry), sort_keys=False, allow_unicode=True).rstrip(),
@@ -118,7 +118,7 @@ def render_card(
         "## Train it again",
         "",
         "```bash",
-        entry.train_command if avzoos else "avzoo fit --config recipe.yaml",
+        entry.train_command if packaged else "avzoo fit --config recipe.yaml",
         "```",
         "",
         f"The recipe as resolved is `recipe.yaml`{f'; code at commit `{commit}`' if commit else ''}.",

@@ -36,11 +36,11 @@ def whole(path: Path) -> Iterator[Path]:
         unfinished.chmod(mode)
         unfinished.replace(path)
     except OSError as error:
-        if error.errno and str(error.filename) in ("None", str(unfinished)):  # of a full disk writing knows no name
+        if error.errno and (error.filename is None or str(error.filename) == str(unfinished)):  # a full disk names none
             error.filename = str(path)
         raise
     finally:
-        with contextlib.suppress(OSError):  # that it has become `path` is the usual one
+        with contextlib.suppress(OSError):  # after success it has been renamed
             unfinished.unlink()
 
 

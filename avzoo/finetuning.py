@@ -115,11 +115,7 @@ def finetune(
     clips = _clips(
         data, parent, {**given, "val_fraction": val_fraction, "workers": workers, "device": device, "seed": seed}
     )
-    try:
-        clips.items("val")  # what is wrong with the clips as a whole is said before anything else
-    except AvzooError as error:  # the model is what says the task here
-        other = "take a model of events, such as avsdn-avemix"
-        raise type(error)(str(error).replace("set task to events", other)) from error
+    clips.items("val")  # what is wrong with the clips as a whole is said before anything else
     with torch.random.fork_rng(), quiet(), heeded() if place else contextlib.nullcontext():
         torch.manual_seed(seed)
         own = {key: value for key, value in dict(parent.hparams).items() if key not in ("classes", "preprocess")}
@@ -150,9 +146,12 @@ def finetune(
             trainer = Trainer(callbacks=callbacks, plugins=[WholeCheckpoints()], **length, **options)  # type: ignore[arg-type]
             trainer.fit(child, datamodule=clips, ckpt_path=run.checkpoint)
             result = bundle.read_training_checkpoint(Path(best.best_model_path))
-            if result.task == "clip" and isinstance(clips, WindowDataModule | SceneDataModule):
-                calibrated = result.calibrate(clips.whole("val"))
-                print(calibrated, end="\n" if calibrated else "")
+            if (
+                result.task == "clip"
+                and isinstance(clips, WindowDataModule | SceneDataModule)
+                and (calibrated := result.calibrate(clips.whole("val")))
+            ):
+                print(calibrated)
             done, last = (_epochs(Path(best.best_model_path)) + 1) // repeats, trainer.current_epoch // repeats
             print(f"epoch {done} of {last} is the best: {_figures(result, clips, options)}")
             if done == epochs:
@@ -204,7 +203,7 @@ def _place(device: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without what Lightning says that helps nobody here; Ctrl+C stays what it is, for a notebook."""
+    """Silence Lightning's messages and known warnings; Ctrl+C stays a `KeyboardInterrupt`, for notebooks."""
     loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch.utilities.rank_zero", "pytorch")]
     levels = [logger.level for logger in loggers]
     try:
@@ -277,11 +276,10 @@ def _result_name(parent: AVModule, data: str | Path | AVDataModule) -> str:
 
 
 def _recipe(
-    result: AVModule, data: AVDataModule, given: Mapping[str, Any], start: str, trainer: Mapping[str, Any], seed: int
+    model: AVModule, data: AVDataModule, given: Mapping[str, Any], start: str, trainer: Mapping[str, Any], seed: int
 ) -> str:
     """What `avzoo fit` takes to do the same."""
-    options = {key: value for key, value in dict(result.hparams).items() if key not in ("classes", "preprocess")}
-    options |= plan_of(result).options  # as it was before it was calibrated
+    options = {key: value for key, value in dict(model.hparams).items() if key not in ("classes", "preprocess")}
     clips: dict[str, Any] = {"name": type(data).__name__}
     head = "# By `avzoo finetune`; `avzoo fit --config` with this file does the same again.\n"
     if isinstance(data, Clips):
@@ -290,8 +288,8 @@ def _recipe(
         head = "# By `avzoo.finetune` with a datamodule: fill in its arguments for `avzoo fit`.\n"
     recipe = {
         "seed_everything": seed,
-        "preprocess": result.preprocess.to_dict(),
-        "model": {"name": type(result).__name__, **options},
+        "preprocess": model.preprocess.to_dict(),
+        "model": {"name": type(model).__name__, **options},
         "data": clips,
         "trainer": dict(trainer),
         "init_from": [start],

@@ -146,7 +146,7 @@ def as_json(answer: dict[str, Any]) -> str:
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    """The answers in a file; what a process was killed over may end with half a line, which is left out.
+    """The answers in a file; half a line at the end of a `.partial`, whose process was killed, is left out.
 
     Raises:
         AvzooError: If it holds anything else.
@@ -157,8 +157,8 @@ def read(file: Path) -> list[dict[str, Any]]:
         if rest and file.suffix != ".partial":
             raise ValueError("it is cut short")
         for number, answer in enumerate(answers, 1):
-            whole = isinstance(answer, dict) and isinstance(answer.get("video"), str)
-            if not whole or not answer.keys() & {"model", "error"}:
+            known = isinstance(answer, dict) and isinstance(answer.get("video"), str)
+            if not known or not answer.keys() & {"model", "error"}:
                 raise ValueError(f"line {number} is no answer")
     except ValueError as error:
         raise AvzooError(f"{file} is damaged ({error}): delete it and run its part again") from error
@@ -166,7 +166,7 @@ def read(file: Path) -> list[dict[str, Any]]:
 
 
 def _counts(folder: Path) -> set[int]:
-    """Of how many parts the files in a folder are."""
+    """The n in the names `part-i-of-n` of a folder's files."""
     found = {path: re.fullmatch(NAME, path.name) for path in folder.glob("part-*-of-*.jsonl*")}
     for path, match in found.items():
         if not match:

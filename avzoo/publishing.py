@@ -105,7 +105,7 @@ def publish(
 
 
 def _check_fit(entry: registry.Checkpoint, model: AVModule, source: Path) -> None:
-    """Refuse a model that is not what its entry says, after which it is called from now on."""
+    """Give the model its entry's name; refuse it if its class or its labels are not the entry's."""
     model.name = entry.name
     if type(model).__name__ != entry.model:
         raise BundleError(f"{source} holds a {type(model).__name__}, the entry {entry.name} says {entry.model}")
@@ -169,11 +169,12 @@ def _parents(recipe: str, seen: frozenset[str] = frozenset()) -> Iterator[tuple[
 
     A stage of one of avzoo's own recipes is no model of its own.
     """
-    for given in yaml.safe_load(recipe).get("init_from") or ():
+    names = yaml.safe_load(recipe).get("init_from") or []
+    for given in [names] if isinstance(names, str) else names:
         entry, beside = registry.entries().get(given), Path(given) / "recipe.yaml"
         if entry is not None:
             yield given, entry.licence or ""
-        elif given not in seen and not registry.asset(f"recipes/{given}.yaml").exists():
+        elif given not in seen and given not in registry.recipes():
             yield given if given.startswith("hf:") else Path(given).name, ""
             yield from _parents(_read_recipe(beside), seen | {given}) if beside.exists() else ()
 

@@ -342,8 +342,7 @@ def recipe_file(entry: Checkpoint, registry: str | Path | None = None) -> Path:
 
 def recipes() -> dict[str, Path]:
     """The package's recipes, by name."""
-    files = {file.stem: file for file in asset("recipes").glob("*.yaml")}
-    return {name: files[name] for name in sorted(files)}
+    return {file.stem: file for file in sorted(asset("recipes").glob("*.yaml"), key=lambda file: file.stem)}
 
 
 def find_recipe(given: str) -> Path:

@@ -44,7 +44,7 @@ from avzoo.train.recipe import complete, read_recipe
 from avzoo.train.resume import Resumable
 from avzoo.train.runs import Run, start, unfinished
 from avzoo.train.share import WholeBatch
-from avzoo.train.signals import interruptible
+from avzoo.train.signals import Stopped, interruptible
 from avzoo.train.trainer import AvzooTrainer
 
 
@@ -90,6 +90,8 @@ class AvzooCLI(LightningCLI):
         config = self.config[command]
         given = config.get("ckpt_path")
         if given:
+            if command == "fit" and Path(given).is_dir():
+                raise AvzooError(f"{given} has weights alone: --init_from starts from them, --ckpt_path from a .ckpt")
             check_kind(Path(given), config["model"]["class_path"], Preprocess.of(_plain(config["preprocess"])))
         elif command in ("validate", "test"):
             raise AvzooError(f"{command}: --ckpt_path FILE is missing: the figures would be those of random weights")
@@ -236,7 +238,11 @@ class AvzooCLI(LightningCLI):
     def after_fit(self) -> None:
         """Conclude in the first process; `srun` ends all that are left a minute after the first end, so they wait."""
         if self.trainer.is_global_zero:
-            self._conclude()
+            try:
+                self._conclude()
+            except Stopped as stopped:  # a signal; in `Trainer.fit` the callback says so
+                stopped.say()
+                raise
         self.trainer.strategy.barrier()
 
     def _conclude(self) -> None:
@@ -250,9 +256,9 @@ class AvzooCLI(LightningCLI):
             print(f"best {best.monitor} {float(best.best_model_score):.4f}: {where}")
             if isinstance(self.model, AVModule):
                 model = bundle.read_training_checkpoint(where)
-                if model.task == "clip" and isinstance(self.datamodule, WindowDataModule | SceneDataModule):
-                    calibrated = model.calibrate(self.datamodule.whole("val"))
-                    print(calibrated, end="\n" if calibrated else "")
+                scenes = model.task == "clip" and isinstance(self.datamodule, WindowDataModule | SceneDataModule)
+                if scenes and (calibrated := model.calibrate(self.datamodule.whole("val"))):
+                    print(calibrated)
                 if isinstance(self.datamodule, AVDataModule):
                     counts = report.confusion(model, self.datamodule, self.trainer.strategy.root_device)
                 text = (run.folder / "recipe.yaml").read_text(encoding="utf-8")

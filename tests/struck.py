@@ -1,9 +1,9 @@
 """Processes that train together, and signals that strike them at a chosen moment.
 
 All are forks of one process that has imported everything, so that they start in no time. A moment is `step:7:KILL`,
-`validation:1:TERM`, `saving:8:KILL` (half a checkpoint is written), `extracting:2:USR1` (two clips are done) or
-`never`: where, after how many batches, epochs, steps or clips, and what; `TERM+TERM` comes twice. Only the last of
-the processes is struck, with `INT*` all, as by a terminal.
+`validation:1:TERM`, `validated:2:TERM` (its last batch), `saving:8:KILL` (half a checkpoint is written),
+`extracting:2:USR1` (two clips are done) or `never`: where, after how many batches, epochs, steps or clips, and what;
+`TERM+TERM` comes twice. Only the last of the processes is struck, with `INT*` all, as by a terminal.
 """
 
 from __future__ import annotations
@@ -188,6 +188,11 @@ def strike(moment: str) -> None:
             hit(True)
         save(content, file)
 
+    def last_step(self: Strategy, *args: Any, **options: Any) -> Any:
+        trainer = self.lightning_module.trainer
+        hit(trainer.current_epoch == int(when) and trainer.num_val_batches == [args[1] + 1])
+        return evaluate(self, *args, **options)
+
     made = []
 
     def after_some(self: FeatureCache, *args: Any) -> None:
@@ -199,6 +204,8 @@ def strike(moment: str) -> None:
         Strategy.training_step = training_step  # type: ignore[method-assign]
     elif where == "validation":
         Strategy.validation_step = validation_step  # type: ignore[method-assign]
+    elif where == "validated":
+        Strategy.validation_step = last_step  # type: ignore[method-assign]
     elif where == "extracting":
         FeatureCache.make = after_some  # type: ignore[method-assign]
     else:

@@ -391,7 +391,9 @@ def test_events_for_a_model_of_scenes_are_answered_with_a_model(folder: Path, tm
     names = [str(path) for path in sorted(folder.rglob("*.mp4"))]
     lines = [f"{name},{Path(name).parent.name},0,1" for name in names]
     (tmp_path / "clips.csv").write_text("\n".join(["path,label,start,end", *lines]))
-    with pytest.raises(AnnotationError, match="from 0 to 1 s: take a model of events, such as avsdn-avemix, or leave"):
+    with pytest.raises(
+        AnnotationError, match="from 0 to 1 s: take task events and a model of events, such as avsdn-avemix, or leave"
+    ):
         finetune(joint(), tmp_path / "clips.csv", **QUICK)
     assert "avsdn-avemix" in avzoo.list_models()
 

@@ -114,6 +114,16 @@ def test_a_second_ctrl_c_ends_at_once(command: list[str], tmp_path: Path, capsys
     assert steps(tmp_path / "b") == 8  # of the last checkpoint, one every two
 
 
+def test_a_signal_behind_the_last_step_is_heeded_too(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert struck.drive(tmp_path / "b", "validated:2:TERM,never", command) == [[75], [0]]
+    first, _, second = capsys.readouterr().out.partition("stopped by a signal after 18 steps; the same command goes on")
+    assert "report" not in first
+    assert "report" in second
+    assert only_run(tmp_path / "b")
+
+
 @pytest.fixture
 def handlers() -> Iterator[None]:
     """Those of all signals are as before in the end."""

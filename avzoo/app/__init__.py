@@ -143,7 +143,7 @@ def build(desk: Desk) -> gr.Blocks:
 
         try:
             return await asyncio.to_thread(desk.ask, upload, name, tell)
-        finally:  # also when it is cancelled, which the thread is told so
+        finally:  # also when it is cancelled: so the thread learns of it
             over.set()
 
     blocks: gr.Blocks = gr.Blocks(title="avzoo", analytics_enabled=False, delete_cache=ABANDONED)

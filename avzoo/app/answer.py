@@ -47,7 +47,7 @@ def sentence(text: str) -> str:
 
 
 def unseen() -> str:
-    """What is said of a clip that is not shown, for as long as it is there."""
+    """The note below a clip that the browser cannot show; the page hides it otherwise."""
     words = "This browser cannot show the clip, or it has no picture. The model answers all the same."
     return f'<div class="avzoo" role="alert" hidden>{notebook.note(words)}</div>'
 
@@ -67,7 +67,7 @@ def timeline(found: Explanation) -> str:
     if found.maps is None and "picture_frozen" in found.views:
         light = NO_LIGHT
     drawn = f'<div class="time" role="img" aria-label="Timeline: {escape(plot.headline(found))}">{"".join(rows)}</div>'
-    return f'<div class="avzoo" data-seconds="{seconds:g}">{drawn}{notebook.note(light)}</div>'
+    return f'<div class="avzoo" data-seconds="{seconds:g}">{drawn}{notebook.note(light) if light else ""}</div>'
 
 
 def answer(found: Explanation) -> str:

@@ -20,7 +20,8 @@ from avzoo.models.base import AVModule
 
 MOST_PIXELS = 4096 * 2304  # of a picture: some windows hold fifty of them
 TAB = re.compile(r"^[0-9a-f]{8}-")  # what page.js puts before the name of a file
-PATIENCE = (10, 0.5)  # s that a window of a clip may need to be done with at the end, and its page to be told
+LAST_WINDOW = 10  # s that `end` waits for the window that is being answered
+LAST_WORD = 0.5  # s for the page to hear of it afterwards
 
 
 @dataclass(eq=False)
@@ -65,9 +66,9 @@ class Desk:
     def end(self) -> None:
         """Give up what is being answered: PyTorch aborts a program that ends while it works."""
         self._ended.set()
-        if self._busy.locked() and self._busy.acquire(timeout=PATIENCE[0]):
+        if self._busy.locked() and self._busy.acquire(timeout=LAST_WINDOW):
             self._busy.release()
-            time.sleep(PATIENCE[1])
+            time.sleep(LAST_WORD)
 
     def _answer(self, path: Path, name: str, progress: Callable[[float, str], None]) -> tuple[str, str]:
         shown = TAB.sub("", path.name)
@@ -94,7 +95,7 @@ class Desk:
             return answer.timeline(found), said
         except (AvzooError, OSError) as error:
             return "", answer.sentence(str(error).replace(str(path), shown).replace(path.name, shown))
-        except (MemoryError, RuntimeError) as error:  # PyTorch raises the latter for either memory
+        except (MemoryError, RuntimeError) as error:  # PyTorch's: RuntimeError, for the CPU's as for the GPU's
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
             return "", answer.sentence(f"{shown}: needs more memory than there is: cut it, or shrink its pictures")

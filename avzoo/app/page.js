@@ -3,10 +3,10 @@
   const player = () => document.querySelector("#clip video");
   const card = () => document.querySelector("#timeline .avzoo");
   const follow = () => {
+    requestAnimationFrame(follow);
     const video = player(), shown = card();
     if (video && shown) shown.style.setProperty("--at", Math.min(1, video.currentTime / shown.dataset.seconds));
     document.querySelector("#unseen .avzoo").hidden = !(video?.error || (video?.readyState && !video.videoWidth));
-    requestAnimationFrame(follow);
   };
   follow();
   document.querySelector("#answer .html-container").ariaLive = "polite";

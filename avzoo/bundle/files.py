@@ -132,10 +132,10 @@ def whole_or_not_at_all(folder: Path) -> Iterator[Path]:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Refuse a place where something else than a bundle is.
+    """Refuse to write a bundle where something else is.
 
     Raises:
-        BundleError: Of it.
+        BundleError: If `folder` exists and is no bundle.
     """
     if folder.exists() and not _is_bundle(folder):
         raise BundleError(f"{folder} exists and is no bundle: give a new folder")

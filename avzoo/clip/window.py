@@ -61,7 +61,7 @@ class Clip:
 
     @property
     def empty(self) -> set[str]:
-        """What it holds without anything in it: "silent" sound, "black" pictures."""
+        """Its tracks without content: "silent" for the sound, "black" for the pictures."""
         silent = self.waveform.numel() and self.waveform.abs().max() < SILENT
         black = self.frames.numel() and self.frames.max() < BLACK
         return {name for name, found in (("silent", silent), ("black", black)) if found}

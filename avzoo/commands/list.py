@@ -92,7 +92,7 @@ def _print(columns: Iterable[str], rows: Iterable[Iterable[str]], notes: Iterabl
     table = Table(*columns, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for row in rows:
         table.add_row(*row)
-    console = Console(width=10_000)  # a line is a model, whole: a narrow terminal breaks it, `grep` must not see that
+    console = Console(width=10_000)  # one line a model: rich would break it at a terminal's width, also in a pipe
     console.print(table)
     if console.is_terminal:
         console.print("", *notes, sep="\n")

@@ -95,8 +95,8 @@ class Clips(WindowDataModule):
         timed = next((row for row in rows if row.start is not None), None)
         if self._given_task == "scenes" and timed is not None:
             raise AnnotationError(
-                f"{timed.where}: a scene is a whole file, this row is from {timed.start:g} to {timed.end:g} s: set"
-                " task to events, or leave start and end out"
+                f"{timed.where}: a scene is a whole file, this row is from {timed.start:g} to {timed.end:g} s: take"
+                " task events and a model of events, such as avsdn-avemix, or leave start and end out"
             )
         if self._given_task == "auto":
             return "scenes" if timed is None else "events"

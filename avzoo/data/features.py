@@ -206,9 +206,8 @@ def _in_workers(cache: FeatureCache, todo: Mapping[Source, list[View]], device: 
                     yield jobs[job], job.result()
                 except BrokenProcessPool:
                     lost.append(jobs[job])
-        except (AvzooError, OSError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        finally:  # whatever ends this early, no other clip is begun
             pool.shutdown(cancel_futures=True)
-            raise
     for source in lost:
         with _pool(cache, device, 1) as pool:
             try:

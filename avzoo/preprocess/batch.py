@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 
 
 class PictureBatch(NamedTuple):
-    """What trains an image backbone.
+    """A training batch of an image backbone.
 
     Attributes:
         images: Uint8 `[batch, 3, size, size]`.
@@ -56,7 +56,7 @@ class PictureBatch(NamedTuple):
 
 
 class SoundBatch(NamedTuple):
-    """What trains the sound encoder.
+    """A training batch of the sound encoder.
 
     Attributes:
         mel: Log-mel `[batch, 1, mels, frames]`, one second each, by `avzoo.audio_encoder.FRONT_END`.

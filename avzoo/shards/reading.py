@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from avzoo.errors import AvzooError, DataNotFoundError, MediaError
-from avzoo.files import sha256
+from avzoo.files import FULL, sha256
 from avzoo.shards.index import Index
 from avzoo.shards.records import Record, members
 from avzoo.shards.storage import Storage
@@ -155,6 +155,8 @@ class Shards:
                 got = os.preadv(self._file(name), [rest[done:]], start + done)
                 done += got
         except OSError as error:
+            if error.errno in FULL:
+                raise  # it is the cache that cannot be written
             raise MediaError(f"{self.where(row)} cannot be read: {error}") from error
         if done < len(record) or not self._verified[row]:
             self._verify(row, record, f"{self._again} {self.storage.folder / name}")

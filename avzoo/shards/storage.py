@@ -20,7 +20,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from avzoo.errors import AvzooError, DataNotFoundError, MediaError
-from avzoo.files import cache_folder, sha256, temporary, whole
+from avzoo.files import FULL, cache_folder, sha256, temporary, whole
 
 TRIES, PAUSE = 5, 0.5  # of a transfer; s before the second try, each pause twice the one before
 CONNECT, SILENCE = 30, 60  # s after which a try has failed: without a connection, without a byte
@@ -116,6 +116,8 @@ class Storage:
             except FileNotFoundError as error:
                 raise DataNotFoundError(f"{self.root}/{name} is not there: are all of the shards?") from error
             except _passing() as error:
+                if isinstance(error, OSError) and error.errno in FULL:
+                    raise  # it is the cache that cannot be written
                 refused = isinstance(error, PermissionError) or getattr(error, "status", 0) in (400, 401, 403, 410)
                 if attempt == TRIES or refused:
                     reason = str(error) or type(error).__name__

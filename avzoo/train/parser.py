@@ -1,4 +1,4 @@
-"""The command line of `avzoo fit` and its kin: a help that begins with what matters, errors of one line.
+"""The command line of `avzoo fit` and the other training commands: help by sections, errors of one line.
 
 Lightning's CLI makes an option of every key of model, data and trainer. `--help` explains those of a run and names the
 rest; `--model.help NAME`, `--data.help NAME`, `--preprocess.help` and `--trainer.help` explain a section's.

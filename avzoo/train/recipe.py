@@ -61,7 +61,8 @@ def complete(arguments: Sequence[str]) -> list[str]:
     found = [part for word in arguments for part in _split(word)]
     for index, word in enumerate(found[:-1]):
         path = found[index + 1]
-        if word == "--config" and "://" not in path and (not Path(path).exists() or Path(path).is_dir()):
+        inline = isinstance(_yaml(path), dict)
+        if word == "--config" and "://" not in path and not inline and (not Path(path).exists() or Path(path).is_dir()):
             found[index + 1] = str(find_recipe(path))
         if word == "--init_from" and isinstance(_yaml(path), str):
             found[index + 1] = json.dumps([path])

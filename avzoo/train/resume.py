@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from avzoo.data.loading import Shares
-from avzoo.files import whole
+from avzoo.files import leftovers, whole
 from avzoo.train.runs import LAST, PREVIOUS, Run
 from avzoo.train.signals import StopFlag, Stopped
 
@@ -55,7 +55,7 @@ class Resumable(Checkpoint):
 
     Args:
         run: The run's folder, and where it goes on.
-        save_every: Batches between two checkpoints; the last step ahead of a validation begins with one anyway.
+        save_every: Steps between two checkpoints; the last step ahead of a validation begins with one anyway.
     """
 
     def __init__(self, run: Run, save_every: int) -> None:
@@ -70,7 +70,7 @@ class Resumable(Checkpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002 - Lightning's
         """Clear away what a killed process left half written, and a damaged `last.ckpt`, which is not to be kept."""
         if stage == "fit" and trainer.is_global_zero:
-            for left in self.run.checkpoints.glob(".*.tmp"):
+            for left in leftovers(self.run.checkpoints, alone=True):
                 left.unlink()
             if self.run.checkpoint != self.run.checkpoints / LAST:
                 (self.run.checkpoints / LAST).unlink(missing_ok=True)
@@ -95,7 +95,7 @@ class Resumable(Checkpoint):
             trainer.fit_loop._restarting = False  # or a plateau at the end of this epoch would not lower the rate
             return
         stopping = trainer.strategy.reduce_boolean_decision(self._flag.raised > 0, all=False)
-        first, done = batch_idx == 0, trainer.fit_loop.epoch_loop.total_batch_idx
+        first, done = batch_idx == 0, trainer.global_step
         validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         last = validated and batch_idx + trainer.accumulate_grad_batches >= trainer.num_training_batches
         knows = _knows_its_place(trainer.train_dataloader)
@@ -130,6 +130,8 @@ class Resumable(Checkpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Keep the end."""
         self._save(trainer)
+        if trainer.strategy.reduce_boolean_decision(self._flag.raised > 0, all=False):  # it came after the last door
+            raise self._flag.stop()
         self._flag.asked = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
@@ -163,7 +165,8 @@ class Resumable(Checkpoint):
         """Remember what the first step needs, and whether there is to be none."""
         if trainer.state.fn == "fit":
             self._resumed = resumed = checkpoint.get("avzoo_resume")
-            trainer.should_stop = bool(resumed and resumed.get("ended_early"))  # which Lightning forgets
+            ended = bool(resumed and resumed.get("ended_early"))  # which Lightning forgets
+            trainer.should_stop = ended and self.run.checkpoint is not None  # a run that starts from another's trains
 
     @staticmethod
     def _restore_random_numbers(trainer: Trainer, states: list[dict[str, Any]]) -> None:

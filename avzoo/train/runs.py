@@ -71,6 +71,9 @@ class Run:
             return False
         except OSError as error:
             raise AvzooError(f"{self.folder}: {error}; runs have to lie where files can be locked (flock)") from error
+        if os.fstat(lock).st_nlink == 0:  # it was removed between the two
+            os.close(lock)
+            return False
         os.ftruncate(lock, 0)
         os.write(lock, slurm.job().encode())
         self._lock = lock

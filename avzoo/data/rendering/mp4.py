@@ -29,7 +29,7 @@ def encode(
     if size < 16 or size % 2 or fps < 1:
         raise AvzooError(f"size must be even and at least 16 pixels and fps at least 1, given {size} and {fps}")
     with whole(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
-        # One thread, and no floating point in an order of the processor's own: bytes must depend on neither, nor on chance.
+        # One thread, and no floating point in an order of the processor's own: the bytes must not depend on them.
         options = {"preset": "veryfast", "crf": "21", "g": str(2 * fps), "threads": "1"}
         options["x264-params"] = "cpu-independent=1"
         video = container.add_stream("libx264", rate=fps, options=options)
