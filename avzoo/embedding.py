@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from avzoo.clip import probe
-from avzoo.data.clip_table import SPLITS
+from avzoo.data.clip_table import SPLIT_NAMES
 from avzoo.data.tau_lists import read_list
 from avzoo.errors import AvzooError
 from avzoo.files import whole
@@ -91,7 +91,7 @@ def find_sources(paths: Iterable[Path], *, audio: Path | None = None, pictures: 
 def _classes(files: Sequence[Path], root: Path) -> list[str]:
     """The folder of each file's class, if there are two or more; "" for a file in none."""
     folders = [file.relative_to(root).parts[:-1] for file in files]
-    level = int(all(names[0].lower() in SPLITS for names in folders if names))
+    level = int(all(names[0].lower() in SPLIT_NAMES for names in folders if names))
     classes = [names[level] if len(names) > level else "" for names in folders]
     return classes if len({*classes} - {""}) > 1 else [""] * len(files)
 

@@ -37,7 +37,7 @@ from avzoo.train.noise import NOISE
 from avzoo.train.progress import Progress
 from avzoo.train.resume import Resumable, WholeCheckpoints
 from avzoo.train.runs import until_made
-from avzoo.train.signals import heeded, interruptible
+from avzoo.train.signals import keeps_keyboard_interrupt, stops_on_signals
 
 OF_TRAINER = {"gradient_clip_val": 1.0, "num_sanity_val_steps": 0}
 STEPS = 10  # between two validations at least: a few clips make an epoch of one step, after which nobody can tell
@@ -116,7 +116,7 @@ def finetune(
         data, parent, {**given, "val_fraction": val_fraction, "workers": workers, "device": device, "seed": seed}
     )
     clips.items("val")  # what is wrong with the clips as a whole is said before anything else
-    with torch.random.fork_rng(), quiet(), heeded() if place else contextlib.nullcontext():
+    with torch.random.fork_rng(), quiet(), stops_on_signals() if place else contextlib.nullcontext():
         torch.manual_seed(seed)
         own = {key: value for key, value in dict(parent.hparams).items() if key not in ("classes", "preprocess")}
         child = type(parent)(clips.classes, preprocess=parent.preprocess, **{**own, **plan.options, "lr": lr})
@@ -209,7 +209,7 @@ def quiet() -> Iterator[None]:
     try:
         for logger in loggers:
             logger.setLevel(logging.WARNING)
-        with interruptible(), warnings.catch_warnings():
+        with keeps_keyboard_interrupt(), warnings.catch_warnings():
             for message in NOISE:
                 warnings.filterwarnings("ignore", message)
             yield

@@ -33,8 +33,8 @@ from avzoo.init_from import find_parent, take_over
 from avzoo.models import AVModule, distillation, places  # noqa: F401
 from avzoo.preprocess import Preprocess
 from avzoo.train import rate, report, slurm, smoke, tracking
-from avzoo.train.best import Best, KeptBest, Misspelt
-from avzoo.train.checkpoint import BundlesToo, check_kind
+from avzoo.train.best import Best, CheckMonitor, KeptBest
+from avzoo.train.checkpoint import CheckpointsOrBundles, check_kind
 from avzoo.train.finetune import FineTune  # noqa: F401 - so that recipes can name it
 from avzoo.train.noise import NOISE
 from avzoo.train.options import add_options
@@ -44,7 +44,7 @@ from avzoo.train.recipe import complete, read_recipe
 from avzoo.train.resume import Resumable
 from avzoo.train.runs import Run, start, unfinished
 from avzoo.train.share import WholeBatch
-from avzoo.train.signals import Stopped, interruptible
+from avzoo.train.signals import Stopped, keeps_keyboard_interrupt
 from avzoo.train.trainer import AvzooTrainer
 
 
@@ -128,7 +128,7 @@ class AvzooCLI(LightningCLI):
         elif options["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in given):
             given.append(Progress(config["monitor"]))
         kwargs["callbacks"] = [*given, whole]
-        kwargs["plugins"] = [*_listed(options["plugins"]), BundlesToo(), whole, *slurm.environments()]
+        kwargs["plugins"] = [*_listed(options["plugins"]), CheckpointsOrBundles(), whole, *slurm.environments()]
         if isinstance(self.datamodule, AVDataModule | places365.Places365):
             kwargs["use_distributed_sampler"] = False
         if options["default_root_dir"] is None:  # where Lightning, under Slurm, would go on from other runs' hpc_ckpt_*
@@ -161,7 +161,15 @@ class AvzooCLI(LightningCLI):
         kept = [KeptBest(run, config["monitor"], config["keep_best"])] if config["keep_best"] > 1 else []
         own = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
         given = [callback for callback in config["trainer"]["callbacks"] or [] if isinstance(callback, Checkpoint)]
-        callbacks[:] = [Misspelt(), *own, self.record, *given, self.best, *kept, Resumable(run, config["save_every"])]
+        callbacks[:] = [
+            CheckMonitor(),
+            *own,
+            self.record,
+            *given,
+            self.best,
+            *kept,
+            Resumable(run, config["save_every"]),
+        ]
 
     def before_lr(self) -> None:
         """Start where a training would."""
@@ -306,7 +314,7 @@ def main(arguments: Sequence[str]) -> AvzooCLI:
     set_loader("avzoo", read_recipe)
     sys.argv[1:] = complete(arguments)  # Lightning starts other processes by this command line
     try:
-        with interruptible():
+        with keeps_keyboard_interrupt():
             return _run()
     except FileNotFoundError as error:
         raise DataNotFoundError(str(error)) from error

@@ -142,7 +142,7 @@ def test_ctrl_c_waits_only_where_somebody_looks_and_only_once() -> None:
         signal.raise_signal(signal.SIGINT)
     flag = StopFlag()
     flag.install()
-    flag.asked = True
+    flag.deferred = True
     signal.raise_signal(signal.SIGINT)
     assert flag.stop().code == 130
     with pytest.raises(KeyboardInterrupt):

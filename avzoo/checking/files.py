@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from avzoo.checking.report import Problem, counted, listed
 from avzoo.clip import VIDEO_SUFFIXES, MediaInfo, read_clip
-from avzoo.data.clip_table import SPLITS, ClipRow, find_files
+from avzoo.data.clip_table import SPLIT_NAMES, ClipRow, find_files
 from avzoo.errors import as_flags
 from avzoo.files import sha256
 
@@ -142,7 +142,10 @@ def of_folder(root: Path) -> Iterator[Problem]:
     empty = [
         path
         for path in sorted(root.rglob("*"))
-        if path.is_dir() and not path.name.startswith(".") and path.name.lower() not in SPLITS and not find_files(path)
+        if path.is_dir()
+        and not path.name.startswith(".")
+        and path.name.lower() not in SPLIT_NAMES
+        and not find_files(path)
     ]
     if empty:
         message = counted(len(empty), "folder", f"hold no video ({', '.join(sorted(VIDEO_SUFFIXES))})")

@@ -26,7 +26,7 @@ from avzoo.clip import VIDEO_SUFFIXES
 from avzoo.data.base import Split
 from avzoo.errors import AnnotationError, AvzooError, DataNotFoundError, did_you_mean
 
-SPLITS: dict[str, Split] = {
+SPLIT_NAMES: dict[str, Split] = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test", "evaluation": "test",
@@ -94,7 +94,7 @@ def read_clips(root: Path) -> list[ClipRow]:
 def _read_folder(root: Path) -> list[ClipRow]:
     folders = _folders(root)
     videos = {folder: find_files(folder) for folder in folders}
-    declared = {folder: SPLITS[folder.name.lower()] for folder in folders if folder.name.lower() in SPLITS}
+    declared = {folder: SPLIT_NAMES[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_NAMES}
     # A class may be called "train" too: its videos lie in it, not in folders of classes.
     for folder in [folder for folder in declared if any(video.parent == folder for video in videos[folder])]:
         del declared[folder]
@@ -132,7 +132,7 @@ def _read_folder(root: Path) -> list[ClipRow]:
 def _like_a_split(folder: Path, videos: Sequence[Path]) -> bool:
     """Whether it is called like `train_set`, `Validation data` or `testset`, and holds folders, not videos."""
     word = re.split(r"[\W_]", folder.name.lower())[0].removesuffix("set")
-    return word in SPLITS and all(video.parent != folder for video in videos)
+    return word in SPLIT_NAMES and all(video.parent != folder for video in videos)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -265,13 +265,13 @@ def _row(path: Path, columns: Mapping[str, int], fields: Sequence[Any], where: s
     if start is not None and end is not None and not start < end:
         raise AnnotationError(f"{where}: the event ends at {end:g} s, not after it starts, {start:g} s")
     declared = given.get("split", "").lower()
-    if declared and declared not in SPLITS:
-        near = did_you_mean(declared, SPLITS)
+    if declared and declared not in SPLIT_NAMES:
+        near = did_you_mean(declared, SPLIT_NAMES)
         raise AnnotationError(f"{where}: split is {declared!r}, expected train, val, test or nothing{near}")
     file = _resolve(path.parent, given["path"])
     name = _plain(PureWindowsPath(given["path"]).as_posix())
     return ClipRow(
-        file, name, _plain(given["label"]), start, end, SPLITS.get(declared), _plain(given.get("group", "")), where
+        file, name, _plain(given["label"]), start, end, SPLIT_NAMES.get(declared), _plain(given.get("group", "")), where
     )
 
 

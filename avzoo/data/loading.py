@@ -147,7 +147,7 @@ class Loader(DataLoader[Any]):
 
 
 def _obey_parent(number: int) -> None:  # noqa: ARG001 - of the process, torch's
-    """Let SIGTERM end this process only if the parent sends it, no handler of Python's can tell, and Ctrl+C never."""
+    """End this process on SIGTERM only if its parent sent it, which a Python handler cannot tell; never on Ctrl+C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # Linux
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

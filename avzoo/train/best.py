@@ -29,7 +29,7 @@ def mode(monitor: str) -> Literal["min", "max"]:
     return "min" if monitor.endswith("loss") else "max"
 
 
-class Misspelt(Callback):
+class CheckMonitor(Callback):
     """Refuses a `monitor` that no validation measures at the first one, the sanity check, not after a whole epoch.
 
     It has to come before the callbacks that look. What training measures is not known by then; nor is what someone
@@ -37,7 +37,7 @@ class Misspelt(Callback):
     """
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look what there is."""
+        """Compare every callback's `monitor` with what was logged."""
         found = trainer.callback_metrics
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             name = getattr(callback, "monitor", None)
@@ -49,10 +49,10 @@ class Misspelt(Callback):
 
 
 class _Kept(ModelCheckpoint):
-    """What it kept is in the run's folder, wherever that is by now."""
+    """Reads the paths in its state as names in this run's folder, so that a run that was moved goes on with its best."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on; Lightning stores whole paths, and forgets all of it where they are others."""
+        """Lightning stores absolute paths, and forgets the best where they have changed."""
 
         def here(path: str) -> str:
             return str(Path(str(self.dirpath), Path(path).name)) if path else path

@@ -13,7 +13,7 @@ from avzoo.preprocess import Preprocess
 from avzoo.train.resume import WholeCheckpoints
 
 
-class BundlesToo(WholeCheckpoints):
+class CheckpointsOrBundles(WholeCheckpoints):
     """Checkpoints that are whole; to validate and test, the folder of a bundle will do."""
 
     def load_checkpoint(self, path: Any, *args: Any, **options: Any) -> dict[str, Any]:

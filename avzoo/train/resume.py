@@ -1,6 +1,6 @@
 """Exact resumption: a run that was killed at any moment ends with the weights of one that was not.
 
-A checkpoint is taken at the door of a training step, when nothing is half done: counters, averages, schedules and the
+A checkpoint is taken right before a training step, when nothing is half done: counters, averages, schedules and the
 random numbers of every process are those that the step begins with, and it is the first thing to happen afterwards.
 One is taken before the last step ahead of each validation, which can then be left at any moment.
 The order of the data needs no state: it comes from seed and epoch, see `avzoo.data.loading.Shares`.
@@ -64,7 +64,7 @@ class Resumable(Checkpoint):
         self._flag = StopFlag()
         self._flag.install()
         self._resumed: dict[str, Any] | None = None
-        self._at_door = False
+        self._before_step = False
         self._saved_at = -1  # the step before which the last one was
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002 - Lightning's
@@ -78,17 +78,17 @@ class Resumable(Checkpoint):
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Take the signals back from Lightning; from here on they wait for a step, as other processes do."""
         self._flag.install()
-        self._flag.asked = True
+        self._flag.deferred = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Here as well, where there was no such check; give every process random numbers of its own."""
         self._flag.install()
-        self._flag.asked = True
+        self._flag.deferred = True
         if trainer.global_rank:
             torch.manual_seed(torch.initial_seed() + trainer.global_rank)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        """The door: restore what only now can be restored, save, stop."""
+        """Restore what only now can be restored; save; stop."""
         if self._resumed is not None:
             trainer.fit_loop.epoch_loop._batches_that_stepped = self._resumed["batches_that_stepped"]
             self._restore_random_numbers(trainer, self._resumed["processes"])
@@ -102,9 +102,9 @@ class Resumable(Checkpoint):
         due = last or (done > 0 and (done % self.save_every == 0 if knows else first))
         whole = batch_idx % trainer.accumulate_grad_batches == 0  # or gradients are half summed
         if whole and (due or stopping) and (first or knows):
-            self._at_door = True
+            self._before_step = True
             self._save(trainer)
-            self._at_door = False
+            self._before_step = False
             self._saved_at = trainer.global_step
         if whole and stopping:
             raise self._flag.stop()
@@ -130,16 +130,18 @@ class Resumable(Checkpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Keep the end."""
         self._save(trainer)
-        if trainer.strategy.reduce_boolean_decision(self._flag.raised > 0, all=False):  # it came after the last door
+        if trainer.strategy.reduce_boolean_decision(
+            self._flag.raised > 0, all=False
+        ):  # it came after the last step began
             raise self._flag.stop()
-        self._flag.asked = False
+        self._flag.deferred = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
         """Let the same command go on in this folder."""
         if isinstance(exception, Stopped) and trainer.is_global_zero:
-            after = f" after {trainer.global_step} steps" if self._flag.asked else ""
+            after = f" after {trainer.global_step} steps" if self._flag.deferred else ""
             exception.say(after)
-        self._flag.asked = False
+        self._flag.deferred = False
         self.run.release()
 
     def _save(self, trainer: Trainer) -> None:
@@ -148,14 +150,14 @@ class Resumable(Checkpoint):
         trainer.save_checkpoint(self.run.checkpoints / LAST, weights_only=False)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        """Add what every process has of its own; at the door, count the coming step as not begun."""
+        """Add what every process has of its own; before a step, count it as not begun."""
         loops = checkpoint["loops"]["fit_loop"]
         checkpoint["avzoo_resume"] = {
-            "processes": _gather(_random_numbers(trainer) | {"sums": _sums(trainer) if self._at_door else {}}),
+            "processes": _gather(_random_numbers(trainer) | {"sums": _sums(trainer) if self._before_step else {}}),
             "batches_that_stepped": loops["epoch_loop.state_dict"]["_batches_that_stepped"],
             "ended_early": trainer.should_stop,
         }
-        if self._at_door:
+        if self._before_step:
             progress = loops["epoch_loop.batch_progress"]
             progress["total"]["ready"] -= 1
             progress["current"]["ready"] -= 1

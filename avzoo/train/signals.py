@@ -38,11 +38,11 @@ class StopFlag:
 
     Attributes:
         raised: The number of the first that came; 0 before.
-        asked: Somebody will look at `raised`; otherwise the signal itself ends the process.
+        deferred: A training looks at `raised` before each step; otherwise the signal itself ends the process.
     """
 
     def __init__(self) -> None:
-        self.raised, self.asked = 0, False
+        self.raised, self.deferred = 0, False
         self._process = os.getpid()
 
     def install(self) -> None:
@@ -55,7 +55,7 @@ class StopFlag:
     def _raise(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what Python hands over
         if os.getpid() != self._process:  # Slurm and a terminal signal the forks that load data as well
             return
-        at_once = number == self.raised == signal.SIGINT or not (self.raised or self.asked)
+        at_once = number == self.raised == signal.SIGINT or not (self.raised or self.deferred)
         self.raised = self.raised or number
         if at_once:
             stopped = self.stop()
@@ -68,7 +68,7 @@ class StopFlag:
 
 
 @contextlib.contextmanager
-def heeded() -> Iterator[None]:
+def stops_on_signals() -> Iterator[None]:
     """Heed the signals in a block of one process, say so if one ends it, and give them back as they were.
 
     Raises:
@@ -90,7 +90,7 @@ def heeded() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
+def keeps_keyboard_interrupt() -> Iterator[None]:
     """Ctrl+C stays what it is in a block: Lightning would make an exit with status 1 of it, without a word."""
     try:
         yield
