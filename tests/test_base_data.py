@@ -260,7 +260,7 @@ def test_loaders_outlive_a_signal_to_the_whole_group() -> None:
     assert len(rest) == 199
     assert rest[-2:].count(first) == 1
     batches = iter(loader)
-    next(batches)
+    assert len({next(batches), next(batches)}) == 2  # of both: a process that only begins obeys nobody yet
     children = multiprocessing.active_children()
     assert len(children) == 2
     for child in children:

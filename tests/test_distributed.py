@@ -175,5 +175,5 @@ def test_every_item_is_counted_once(
             counted, found = outcome.result
             assert counted == 10 * items
             expected = expected or found
-            assert found == pytest.approx(expected, abs=1e-6)
+            assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
         print(f"{recipe}, {processes} processes: {counted / 10:g} items, {found}")

@@ -85,7 +85,7 @@ def _measure(checkpoint: Path, dataset: Path) -> float:
     data.extract(("test",))
     features = data.load("test")
     with torch.no_grad():
-        scores = model(features.audio[features.clip], features.visual[features.clip, 0])
+        scores = model(features.audio[features.clip], features.visual[features.clip])
     return float(segment_accuracy(scores, features.label))
 
 
