@@ -39,11 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    command = arguments[0] if arguments else ""
+    arguments = arguments or ["--help"]
+    command = arguments[0]
     if command in TRAINING:
         importlib.import_module("avzoo.training").main(arguments)
         return
-    if command and not command.startswith("-") and command not in COMMANDS:
+    if not command.startswith("-") and command not in COMMANDS:
         known = [*COMMANDS, *TRAINING]
         raise AvzooError(f"there is no command {command!r}{did_you_mean(command, known)} (`avzoo --help` lists all)")
     parser = argparse.ArgumentParser(
@@ -58,7 +59,7 @@ def _run(arguments: list[str]) -> None:
         description = help_[0].upper() + help_[1:] + "."
         lines = argparse.RawDescriptionHelpFormatter  # examples keep theirs
         commands.add_parser(name, help=help_, description=description, formatter_class=lines, allow_abbrev=False)
-    if not command or command.startswith("-"):
+    if command.startswith("-"):
         parser.parse_args(arguments)
     own, module = commands.choices[command], importlib.import_module(f"avzoo.commands.{command}")
     module.add_arguments(own)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -270,6 +271,13 @@ def test_loaders_outlive_a_signal_to_the_whole_group() -> None:
 
 
 # -- the cache -------------------------------------------------------------------------------------------------------
+
+
+def test_processes_ignore_ctrl_c_from_their_first_instruction(cache: FakeCache) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with module._pool(cache, "cpu", 1) as pool:
+        assert signal.getsignal(signal.SIGINT) is before
+        assert pool.submit(signal.getsignal, signal.SIGINT).result() is signal.SIG_IGN
 
 
 def test_extract_writes_what_the_preprocessor_gives(cache: FakeCache, sources: list[Source]) -> None:

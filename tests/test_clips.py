@@ -378,13 +378,25 @@ def test_rendered_clips_are_read(tmp_path: Path) -> None:
     assert [len(data.items(split)) for split in ("train", "val", "test")] == [3, 3, 3]
 
 
+def test_clips_are_not_rendered_among_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"val": 0, "test": 0, "seconds": 1, "size": 32, "fps": 2}
+    for _ in range(2):  # the same ones again
+        rendering.write_clips(tmp_path, train=2, **options)
+    with pytest.raises(AvzooError, match=r"holds other clips, such as syn_\d+.mp4: give a new folder, or empty it"):
+        rendering.write_clips(tmp_path, train=2, seed=1, **options)
+    assert len([*tmp_path.rglob("*.mp4")]) == 2
+    with pytest.raises(SystemExit):
+        cli.main(["synth", str(tmp_path), "--layout", "clips", "--classes", "2"])
+    assert "--classes 2: at least 3" in capsys.readouterr().err
+
+
 def test_the_command_that_renders_says_what_and_what_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     counts = ["--train", "2", "--val", "1", "--test", "0", "--size", "32", "--workers", "0"]
     cli.main(["synth", str(tmp_path), "--layout", "clips", *counts])
     said = capsys.readouterr().out
     assert f"{tmp_path}: clips layout, clips: 2 train, 1 val, 0 test; seed 0\n" in said
     assert f"avzoo check '{tmp_path}'" in said
-    assert f"avzoo finetune avsdn-avemix --data '{tmp_path}'" in said
+    assert f"avzoo finetune joint-scalogram-scenemix --data '{tmp_path}'" in said
 
 
 # -- what gives nothing to learn -------------------------------------------------------------------------------------

@@ -50,3 +50,4 @@ def run(options: argparse.Namespace) -> None:
     print(f"\n  {right} of {len(truth)} seconds are right")
     plot.save(plot.timeline_figure(answer, truth=(script.category, script.start, script.end)), options.out)
     print(f"  video    {video}\n  picture  {options.out}")
+    print(f"ask it again:  avzoo predict '{video}' --model {options.model}")

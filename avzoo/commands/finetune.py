@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"{parser.description}\n\n"
         "All but the head is taken over, whatever the classes are. DIR is a folder per class, a table a CSV or\n"
         "Parquet file with the columns path, label[, start, end, split, group]; `avzoo check` looks through them.\n"
-        "For a model of events, a folder or label `background` holds what is none of the classes."
+        "For a model of events, a folder or label `background` holds what is none of the classes.\n"
+        "Interrupted (exit status 130), stopped by a signal (75) or killed, the same command goes on."
     )
     parser.add_argument("model", help="a name of `avzoo list`, hf:owner/repo@commit, or a bundle's folder")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR|TABLE", help="the clips")

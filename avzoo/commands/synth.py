@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes",
         type=int,
         metavar="N",
-        help="the first N classes of events, of which avsdn-avemix knows six (default all)",
+        help="the first N classes of events, at least 3, of which avsdn-avemix knows six (default all)",
     )
     parser.add_argument("--seed", type=int, default=0, help="another seed, other clips (default 0)")
     parser.add_argument(
@@ -45,7 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Render, and say what to do with it."""
     from avzoo.data import rendering
+    from avzoo.errors import AvzooError
 
+    if options.classes is not None and options.classes < 3:
+        raise AvzooError(
+            f"--classes {options.classes}: at least 3, an event and two to be mistaken for it"
+        )
     counts = {"train": options.train, "test": options.test, "seed": options.seed}
     looks = {"size": options.size, "workers": options.workers}
     if options.layout == "tau":
@@ -60,4 +65,4 @@ def run(options: argparse.Namespace) -> None:
         print(f"train on it:  avzoo fit --config recipes/avsdn-avemix.yaml --data.root '{options.dir}'")
     elif options.layout == "clips":
         print(f"look through them:  avzoo check '{options.dir}'")
-        print(f"train on them:  avzoo finetune avsdn-avemix --data '{options.dir}'")
+        print(f"train on them:  avzoo finetune joint-scalogram-scenemix --data '{options.dir}'")

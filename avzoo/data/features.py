@@ -14,6 +14,7 @@ View 0 is the clip as it is; further views hold augmented pictures (see `avzoo.a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import multiprocessing
@@ -222,7 +223,23 @@ def _in_workers(cache: FeatureCache, todo: Mapping[Source, list[View]], device: 
 
 def _pool(cache: FeatureCache, device: str, workers: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, _start_worker, (cache.preprocess, device))
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (cache.preprocess, device))
+    with _ctrl_c_ignored():  # as they inherit it: a terminal's Ctrl+C is for the process that asked for the work
+        for _ in range(workers):
+            pool.submit(os.getpid)  # starts one
+    return pool
+
+
+@contextlib.contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _extract_one(cache: FeatureCache, source: Source, parts: list[View], preprocessor: Preprocessor) -> str | None:
@@ -246,7 +263,6 @@ _worker_device = "cpu"
 
 def _start_worker(preprocess: Preprocess, device: str) -> None:
     global _worker_device
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl+C is for the process that asked for the work
     torch.set_num_threads(1)  # one core a process: together they use them all
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     _worker_device = device

@@ -49,7 +49,7 @@ class CheckMonitor(Callback):
 
 
 class _Kept(ModelCheckpoint):
-    """Reads the paths in its state as names in this run's folder, so that a run that was moved goes on with its best."""
+    """Reads the paths in its state as names in this run's folder, so that a moved run goes on with its best."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Lightning stores absolute paths, and forgets the best where they have changed."""

@@ -88,11 +88,12 @@ class Progress(ProgressBar):
         last = max(trainer.max_epochs or 0, 0) // self.repeats
         epochs = {0: "epochs", 1: "1 epoch"}.get(last, f"{last} epochs")
         often = f" (all of the data {self.repeats} times)" if self.repeats > 1 else ""
+        batches = trainer.num_training_batches * self.repeats
         self.print(
             (f"{self.run}: " if self.run else "")
             + f"{type(pl_module).__name__}, {_millions(weights)} weights"
             + (f" ({_millions(learned)} of them trained)" if learned < weights else "")
-            + f", {epochs} of {trainer.num_training_batches * self.repeats} batches{often}"
+            + f", {epochs} of {batches} batch{'es' * (batches != 1)}{often}"
             + f", {_devices(trainer)}, {trainer.precision}"
         )
         best = next((callback for callback in trainer.callbacks if isinstance(callback, Best)), None)  # type: ignore[attr-defined]

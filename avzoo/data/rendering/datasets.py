@@ -125,7 +125,7 @@ def write_clips(
     The arguments are those of `write_ave`; the event takes at least six tenths of a clip, whose label it is.
 
     Raises:
-        AvzooError: As `write_ave`.
+        AvzooError: As `write_ave`, or if other clips are there, which would be mixed with these.
     """
     shortest = max(1, round(0.6 * seconds))
     jobs = []
@@ -134,6 +134,9 @@ def write_clips(
             item = script(number, seconds=seconds, classes=classes, shortest=shortest)
             path = folder / split / item.category / f"{item.id}.mp4"
             jobs.append(partial(render, item, path, **look))
+    wanted = {job.args[1] for job in jobs}
+    if other := next((path for path in folder.rglob("*.mp4") if path not in wanted), None):
+        raise AvzooError(f"{folder} holds other clips, such as {other.name}: give a new folder, or empty it")
     _make(jobs, workers)
     return folder
 
