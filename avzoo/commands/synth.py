@@ -48,9 +48,7 @@ def run(options: argparse.Namespace) -> None:
     from avzoo.errors import AvzooError
 
     if options.classes is not None and options.classes < 3:
-        raise AvzooError(
-            f"--classes {options.classes}: at least 3, an event and two to be mistaken for it"
-        )
+        raise AvzooError(f"--classes {options.classes}: at least 3, an event and two to be mistaken for it")
     counts = {"train": options.train, "test": options.test, "seed": options.seed}
     looks = {"size": options.size, "workers": options.workers}
     if options.layout == "tau":
