@@ -277,7 +277,7 @@ class AvzooCLI(LightningCLI):
             print(f"report: {picture}")
         tracking.finish(self.trainer.loggers)
         if limit := self.config_init[self.subcommand]["limit"]:
-            print(f"a smoke run of {limit} batches: its figures mean nothing")
+            print(f"a smoke run of {limit} batch{'es' * (limit != 1)}: its figures mean nothing")
         run.finish()
 
     def after_test(self) -> None:

@@ -319,7 +319,7 @@ def test_a_smoke_run_is_short_and_no_run_of_the_recipe(
     interrupt(monkeypatch, fit, STEPS + 1)
     capsys.readouterr()
     cli.main([*fit, "--limit", "1"])
-    assert "1 epoch of 1 batches" in capsys.readouterr().out
+    assert "1 epoch of 1 batch, " in capsys.readouterr().out
     smoke = Path("runs", "avsdn-avemix-smoke", "version_0")
     assert (smoke / "finished").exists()
     assert len(rows(smoke, "val_loss")) == 1
