@@ -253,7 +253,7 @@ def _has(data: AVDataModule, split: Split) -> bool:
 
 def _epochs(checkpoint: Path) -> int:
     """How many of Lightning's epochs were done when it was written."""
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"])
+    return int(bundle.load_training_checkpoint(checkpoint)["epoch"])
 
 
 def _origin(parent: AVModule, data: AVDataModule) -> str:
